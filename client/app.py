@@ -1,0 +1,128 @@
+"""The ClientApp: query (profile), train, evaluate.
+
+What it is asked arrives as a ConfigRecord `order`; what it did leaves as a MetricRecord `report`. The
+device's own facts come from Flower's node configuration, its limits from its cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import flwr
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from motley import workload
+from motley.device import DeviceProfile
+from motley.limits import Cgroup, host_cores, host_memory_bytes
+from motley.messages import to_arrays, to_record
+from motley.monitor import PeakMemory
+from motley.training import data, loop, model
+
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Answer with this device's profile, as a ConfigRecord `profile`."""
+    profile = profile_of(context.node_config, Cgroup())
+    return Message(RecordDict({"profile": ConfigRecord(profile.as_mapping())}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train as ordered, with a batch lowered to what fits; report what was really done."""
+    order, cgroup = _order(message), Cgroup()
+    started, cpu_started = time.perf_counter(), time.process_time()
+    _set_threads(context.node_config, cgroup)
+    task = str(order["task"])
+    examples = data.read_shard(*_shard(context.node_config))
+    recipe = model.recipe_of(task)
+    asked = int(order["batch_size"])
+    batch = workload.fitting_batch_size(asked, len(examples), _free_bytes(cgroup), recipe.bytes_per_example)
+    rate = float(order["learning_rate"]) * (1.0 if batch >= min(asked, len(examples)) else (batch / asked) ** 0.5)
+    learner = model.build(task, seed=0)
+    model.load_arrays(learner, to_arrays(message.content.array_records["arrays"]))
+    with PeakMemory(cgroup) as memory:
+        done = loop.train(learner, examples, batch, rate, int(order["local_epochs"]), seed=int(order["seed"]))
+    report = MetricRecord(
+        {
+            "num-examples": done.examples,
+            "steps": done.steps,
+            "batch_size": batch,
+            "learning_rate": rate,
+            "train_loss": done.loss,
+            "wall_s": time.perf_counter() - started,
+            "cpu_s": time.process_time() - cpu_started,
+            "peak_memory_bytes": memory.peak_bytes,
+        }
+    )
+    content = RecordDict({"arrays": to_record(model.arrays_of(learner)), "report": report})
+    return Message(content, reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Loss and accuracy of the model that was sent, on this device's own examples."""
+    order = _order(message)
+    _set_threads(context.node_config, Cgroup())
+    examples = data.read_shard(*_shard(context.node_config))
+    judged = model.build(str(order["task"]), seed=0)
+    model.load_arrays(judged, to_arrays(message.content.array_records["arrays"]))
+    loss, accuracy = loop.evaluate(judged, examples)
+    report = MetricRecord({"num-examples": len(examples), "loss": loss, "accuracy": accuracy})
+    return Message(RecordDict({"report": report}), reply_to=message)
+
+
+def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
+    """What this device has, from its cgroup and its node configuration, with a short speed probe."""
+    limits = cgroup.limits()
+    cores = host_cores()
+    cpus = limits.cpus or _float(node, "cpus") or float(cores)
+    loop.set_threads(workload.threads_for(cpus, cores))
+    return DeviceProfile(
+        device=str(node["device"]),
+        device_class=str(node["device-class"]),
+        host_cores=cores,
+        cpus=cpus,
+        memory_bytes=limits.memory_bytes or int(_float(node, "memory")) or host_memory_bytes(),
+        memory_used_bytes=cgroup.usage().working_set_bytes or 0,
+        examples=len(data.read_shard(*_shard(node))),
+        gflops=loop.speed_probe(),
+        pinned_batch_size=int(_float(node, "batch-size")),
+        pinned_learning_rate=_float(node, "learning-rate"),
+        down_bits_per_s=_float(node, "down"),
+        up_bits_per_s=_float(node, "up"),
+        latency_s=_float(node, "latency"),
+        battery_level=float(node.get("battery-level", -1.0)),
+        accelerators=int(_float(node, "accelerators")),
+        versions=f"Python {platform.python_version()}, PyTorch {loop.torch_version()}, Flower {flwr.__version__}",
+    )
+
+
+def _order(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records["order"])
+
+
+def _shard(node: dict[str, Any]) -> tuple[Path, int]:
+    return Path(str(node["data"])), int(node["partition"])
+
+
+def _float(node: dict[str, Any], key: str) -> float:
+    return float(node.get(key, 0.0))
+
+
+def _set_threads(node: dict[str, Any], cgroup: Cgroup) -> None:
+    loop.set_threads(workload.threads_for(cgroup.limits().cpus or _float(node, "cpus") or None, host_cores()))
+
+
+def _free_bytes(cgroup: Cgroup) -> int:
+    """Memory left under the limit; the machine's free memory where there is none."""
+    limit = cgroup.limits().memory_bytes
+    if limit is None:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, limit - (cgroup.usage().working_set_bytes or 0))

@@ -1,0 +1,135 @@
+"""A device's metrics for Prometheus: limits and use from the cgroup, work from the executor's events."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from motley.limits import Cgroup
+
+_LAST_TRAIN = {
+    "batch_size": ("motley_client_batch_size", "Batch size of the last training, as really used."),
+    "learning_rate": ("motley_client_learning_rate", "Learning rate of the last training."),
+    "train_loss": ("motley_client_train_loss", "Mean training loss of the last training."),
+}
+_COUNTS = {
+    "steps": ("motley_client_steps", "Optimiser steps made."),
+    "num-examples": ("motley_client_examples", "Training examples processed."),
+    "wall_s": ("motley_client_train_seconds", "Time spent in training."),
+}
+
+
+class DeviceCollector(Collector):
+    """Turns events into figures; reads the cgroup at each scrape."""
+
+    def __init__(self, device: str, device_class: str, cgroup: Cgroup) -> None:
+        self._device, self._class, self._cgroup = device, device_class, cgroup
+        self._lock = threading.Lock()
+        self._connected = self._busy = False
+        self._restarts = 0
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._totals = dict.fromkeys(_COUNTS, 0.0)
+        self._last: dict[str, float] = {}
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take one event of the executor into account."""
+        with self._lock:
+            match event.get("event"):
+                case "connected":
+                    self._connected = True
+                case "disconnected":
+                    self._connected, self._restarts = False, self._restarts + 1
+                case "start":
+                    self._busy = True
+                case "end":
+                    self._busy = False
+                    self._end(event)
+
+    def executor_lost(self) -> None:
+        """The executor itself is gone, and with it the SuperNode and the task at hand."""
+        with self._lock:
+            self._connected = self._busy = False
+            self._restarts += 1
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    def _end(self, event: Mapping[str, Any]) -> None:
+        self._outcomes[event["type"], event["outcome"]] += 1
+        if event["type"] != "train" or event["outcome"] != "finished":
+            return
+        figures = event["figures"]
+        for key in _COUNTS:
+            self._totals[key] += float(figures.get(key, 0.0))
+        self._last = {key: float(figures[key]) for key in _LAST_TRAIN if key in figures}
+        if figures.get("wall_s"):
+            self._last["speed"] = float(figures.get("num-examples", 0)) / float(figures["wall_s"])
+        if figures.get("peak_memory_bytes"):
+            self._last["peak"] = float(figures["peak_memory_bytes"])
+
+    def collect(self) -> Iterator[Any]:
+        facts = {"name": self._device, "class": self._class}
+        yield InfoMetricFamily("motley_client", "What this device says it is.", value=facts)
+        yield from self._limits()
+        yield from self._usage()
+        with self._lock:
+            yield from self._work()
+
+    def _limits(self) -> Iterator[Any]:
+        limits = self._cgroup.limits()
+        yield from _gauge("motley_client_cpu_limit_cores", "CPU quota.", limits.cpus)
+        yield from _gauge("motley_client_memory_limit_bytes", "Memory limit.", limits.memory_bytes)
+        yield from _gauge("motley_client_swap_limit_bytes", "Swap allowed on top of the memory.", limits.swap_bytes)
+        yield from _gauge("motley_client_pids_limit", "Most processes and threads at one time.", limits.pids)
+
+    def _usage(self) -> Iterator[Any]:
+        use = self._cgroup.usage()
+        yield from _counter("motley_client_cpu_seconds", "CPU time used.", use.cpu_s)
+        yield from _counter("motley_client_cpu_throttled_seconds", "Time held back by the quota.", use.throttled_s)
+        yield from _counter("motley_client_cpu_periods", "Quota periods with work in them.", use.periods)
+        yield from _counter("motley_client_cpu_throttled_periods", "Quota periods that ran out.", use.throttled_periods)
+        yield from _gauge("motley_client_memory_usage_bytes", "Memory in use, page cache included.", use.memory_bytes)
+        yield from _gauge(
+            "motley_client_memory_working_set_bytes", "Memory in use, page cache left out.", use.working_set_bytes
+        )
+        yield from _gauge("motley_client_memory_peak_bytes", "Most memory ever in use.", use.memory_peak_bytes)
+        yield from _counter("motley_client_oom_kills", "Processes killed at the memory limit.", use.oom_kills)
+        yield from _gauge("motley_client_pids", "Processes and threads now.", use.pids)
+
+    def _work(self) -> Iterator[Any]:
+        yield from _gauge("motley_client_connected", "1 while the SuperNode is connected.", float(self._connected))
+        yield from _gauge("motley_client_busy", "1 while a message is being worked on.", float(self._busy))
+        yield from _counter("motley_client_runtime_restarts", "Restarts of SuperNode or executor.", self._restarts)
+        tasks = CounterMetricFamily(
+            "motley_client_tasks", "Messages worked on, by type and how they ended.", labels=["type", "reason"]
+        )
+        for (kind, outcome), count in sorted(self._outcomes.items()):
+            tasks.add_metric([kind, outcome], count)
+        yield tasks
+        for key, (name, text) in _COUNTS.items():
+            yield from _counter(name, text, self._totals[key])
+        for key, (name, text) in _LAST_TRAIN.items():
+            yield from _gauge(name, text, self._last.get(key))
+        yield from _gauge("motley_client_examples_per_second", "Speed of the last training.", self._last.get("speed"))
+        yield from _gauge(
+            "motley_client_train_peak_memory_bytes",
+            "Most memory in use during the last training, page cache left out.",
+            self._last.get("peak"),
+        )
+
+
+def _gauge(name: str, text: str, value: float | None) -> Iterator[GaugeMetricFamily]:
+    """A gauge, or nothing where the value is not known."""
+    if value is not None:
+        yield GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float | None) -> Iterator[CounterMetricFamily]:
+    if value is not None:
+        yield CounterMetricFamily(name, text, value=value)

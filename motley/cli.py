@@ -1,0 +1,174 @@
+"""The `motley` command; the only place where exceptions become exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from motley import __version__
+from motley.errors import MotleyError
+
+DEFAULT_FLEET = Path("config/fleet.yaml")
+DEFAULT_COMPOSE = Path("docker-compose.yml")
+DEFAULT_RUNS = Path("runs")
+
+app = typer.Typer(
+    help="Federated learning on a motley crew of devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+FleetArgument = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.")]
+FleetOption = Annotated[Path, typer.Option(help="The fleet file.")]
+ComposeFile = Annotated[Path, typer.Option("--file", help="The compose file.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"motley {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def compose(
+    fleet: FleetOption = DEFAULT_FLEET,
+    output: Annotated[Path, typer.Option(help="The compose file to write.")] = DEFAULT_COMPOSE,
+    preset: Annotated[str | None, typer.Option(help="Use this preset's device classes.")] = None,
+    total_clients: Annotated[int | None, typer.Option(help="Devices in all, in the file's proportions.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, in place of the file's.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Draw the devices from the classes.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of --random; the fleet's own if not given.")] = None,
+    fit_host: Annotated[bool, typer.Option("--fit-host", help="Scale all CPU quotas to the host's cores.")] = False,
+    host_cores: Annotated[int | None, typer.Option(min=1, help="Cores of the host, if not this one.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; say whether the file is current.")] = False,
+) -> None:
+    """Write the Docker Compose file of a fleet."""
+    from motley.deployment import Options, deploy
+
+    asked = Options(fleet, output, preset, total_clients, rounds, random, seed, fit_host, host_cores)
+    deployment = deploy(asked)
+    for warning in deployment.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if check:
+        outdated = deployment.outdated()
+        for path in outdated:
+            typer.echo(f"{path} is not current; write it with the same options, without --check", err=True)
+        if outdated:
+            raise typer.Exit(1)
+        typer.echo(f"{output} is current")
+        return
+    deployment.write()
+    made = deployment.fleet
+    typer.echo(f"{output}: {made.total_devices} devices and the server, {made.total_cpus:g} cores in all")
+
+
+@app.command()
+def run(
+    fleet: FleetArgument = DEFAULT_FLEET,
+    rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="Rounds, in place of the file's.")] = None,
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = DEFAULT_RUNS,
+    json_file: JsonFile = None,
+) -> None:
+    """Train a fleet on this machine without Docker: the same apps as processes, without hard limits."""
+    from motley.running import run_locally
+
+    run_locally(fleet, rounds, directory, json_file)
+
+
+@app.command()
+def up(
+    file: ComposeFile = DEFAULT_COMPOSE,
+    services: Annotated[list[str] | None, typer.Argument(help="Just these services.")] = None,
+) -> None:
+    """Start the fleet in containers and follow the server's log to the end of the run."""
+    from motley.containers import up as start
+
+    start(file, services or [])
+
+
+@app.command()
+def down(
+    file: ComposeFile = DEFAULT_COMPOSE,
+    volumes: Annotated[bool, typer.Option("--volumes", "-v", help="Remove history and models too.")] = False,
+) -> None:
+    """Stop and remove the containers."""
+    from motley.containers import down as stop
+
+    stop(file, volumes)
+
+
+@app.command()
+def status(
+    file: ComposeFile = DEFAULT_COMPOSE,
+    state: Annotated[Path | None, typer.Option(help="Read this state directory, not the containers'.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show the newest run: where it is, and what became of each device."""
+    from motley.containers import show_status
+
+    show_status(file, state, json_file)
+
+
+@app.command()
+def runs(
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = DEFAULT_RUNS,
+    json_file: JsonFile = None,
+) -> None:
+    """List the runs that `motley run` has kept."""
+    from motley.running import list_runs
+
+    list_runs(directory, json_file)
+
+
+@app.command()
+def doctor(
+    fleet: FleetArgument = DEFAULT_FLEET,
+    json_file: JsonFile = None,
+) -> None:
+    """Check whether this machine can run a fleet, and say what to do about what it lacks."""
+    from motley.doctor import report
+
+    if not report(fleet, json_file):
+        raise typer.Exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command; one line for what a user can act on, a traceback only with --debug."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = [each for each in given if each != "--debug"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(args=arguments, prog_name="motley", standalone_mode=False) or 0
+    except click.exceptions.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = 130
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        known = isinstance(error, MotleyError)
+        typer.echo(f"motley: {error}" if known else f"motley: {type(error).__name__}: {error}; see --debug", err=True)
+        code = error.exit_code if isinstance(error, MotleyError) else 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

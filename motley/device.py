@@ -1,0 +1,128 @@
+"""What crosses the boundaries between device, plan and history: frozen, and with units in the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class DeviceLimits:
+    """What a container may use. None stands for "no limit"."""
+
+    cpus: float | None
+    """CPU quota in cores."""
+    memory_bytes: int | None
+    """Memory limit; the kernel kills what goes over it."""
+    swap_bytes: int | None = None
+    """Swap on top of the memory limit; 0 where swap is off."""
+    pids: int | None = None
+    """Most processes and threads at one time."""
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What a device says of itself when asked (Flower's `query`)."""
+
+    device: str
+    device_class: str
+    host_cores: int
+    """Cores of the machine under the device, whatever its quota."""
+    cpus: float
+    """Cores it may use: its quota, or the host's cores where it has none."""
+    memory_bytes: int
+    """Memory it may use: its limit, or the host's memory where it has none."""
+    memory_used_bytes: int
+    """Of that, in use while idle."""
+    examples: int
+    """Training examples in its shard."""
+    gflops: float
+    """Result of a short speed probe: billions of floating-point operations a second, under its quota."""
+    pinned_batch_size: int = 0
+    """Batch size fixed by the fleet file; 0 where free."""
+    pinned_learning_rate: float = 0.0
+    """Learning rate fixed by the fleet file; 0 where free."""
+    down_bits_per_s: float = 0.0
+    """Download rate of the emulated link; 0 where it is not shaped."""
+    up_bits_per_s: float = 0.0
+    latency_s: float = 0.0
+    battery_level: float = -1.0
+    """0–1; -1 where there is no battery."""
+    accelerators: int = 0
+    versions: str = ""
+    """Python, PyTorch and Flower, for the report."""
+
+    def as_mapping(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what `as_mapping` gave; keys of a newer version are left out."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What one device is asked to do in one round."""
+
+    device: str
+    batch_size: int
+    learning_rate: float
+    local_epochs: int
+    deadline_s: float
+    """Seconds from the sending of the order until its reply counts as late."""
+    expected_s: float | None = None
+    """How long past rounds let us expect it to take; None before its first."""
+
+
+class Outcome(StrEnum):
+    """What became of one device in one round."""
+
+    FINISHED = "finished"
+    LATE = "late"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """One device in one round: how it ended and what it really did."""
+
+    device: str
+    device_class: str
+    outcome: Outcome
+    reason: str = ""
+    """Why, in words; empty when finished."""
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    steps: int = 0
+    examples: int = 0
+    """Examples processed, epochs counted."""
+    wall_s: float = 0.0
+    """On the device, from message to reply."""
+    cpu_s: float = 0.0
+    round_trip_s: float = 0.0
+    """At the server, from sending the order to reading its reply."""
+    peak_memory_bytes: int = 0
+    train_loss: float | None = None
+    expected_s: float | None = None
+    known_s: float = 0.0
+    """When the server came to know of it, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What the server decided for one round. Same inputs and seed, same plan."""
+
+    round: int
+    orders: tuple[WorkOrder, ...]
+    deadline_s: float
+    quorum: int
+    """Replies after which the round may end before its deadline."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """For every known device, why it was taken or left out."""

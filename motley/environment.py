@@ -1,0 +1,44 @@
+"""The environment variables by which a runtime tells a device's agent what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from motley.errors import InputError
+from motley.spec import Device, DeviceClass
+
+
+def device_environment(device: Device) -> dict[str, str]:
+    """All of a device's own variables."""
+    return {"MOTLEY_DEVICE": device.name, "MOTLEY_PARTITION": str(device.partition), **class_environment(device)}
+
+
+def class_environment(device: Device) -> dict[str, str]:
+    """The variables that a device shares with its class; what the fleet file leaves out is left out."""
+    spec: DeviceClass = device.spec
+    network, battery = spec.network, spec.battery
+    known: dict[str, object] = {
+        "DEVICE_CLASS": device.class_name,
+        "CPUS": spec.cpus,
+        "MEMORY": spec.memory,
+        "BATCH_SIZE": spec.batch_size,
+        "LEARNING_RATE": spec.learning_rate,
+        "DOWN": network and network.down,
+        "UP": network and network.up,
+        "LATENCY": network and network.latency,
+        "BATTERY_LEVEL": battery and battery.level,
+        "ACCELERATORS": spec.accelerators or None,
+    }
+    return {f"MOTLEY_{name}": _text(value) for name, value in known.items() if value is not None}
+
+
+def port_of(environment: Mapping[str, str], name: str, default: int) -> int:
+    """The port that a variable names. Raises InputError when it is none."""
+    text = environment.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65535:
+        raise InputError(f"{name} '{text}' is not a port; write 1 to 65535")
+    return int(text)
+
+
+def _text(value: object) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

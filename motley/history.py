@@ -1,0 +1,177 @@
+"""The one store: runs, rounds, devices, outcomes. SQLite in WAL mode.
+
+The ServerApp writes; the exporter, the report and later the predictor read, each through a
+connection of its own, while the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from motley.device import DeviceProfile, Outcome, RoundOutcome, RoundPlan
+from motley.records import RoundRow, RunRecord, RunRow
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY, fleet TEXT NOT NULL, spec TEXT NOT NULL, policy TEXT NOT NULL, seed INTEGER NOT NULL,
+    runtime TEXT NOT NULL, rounds INTEGER NOT NULL, target_accuracy REAL, started_s REAL NOT NULL, ended_s REAL,
+    status TEXT NOT NULL, phase TEXT NOT NULL, detail TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE IF NOT EXISTS devices (
+    run_id TEXT NOT NULL, device TEXT NOT NULL, device_class TEXT NOT NULL, profile TEXT NOT NULL,
+    seen_s REAL NOT NULL, accuracy REAL, PRIMARY KEY (run_id, device)
+) STRICT;
+CREATE TABLE IF NOT EXISTS rounds (
+    run_id TEXT NOT NULL, round INTEGER NOT NULL, selected INTEGER NOT NULL, deadline_s REAL NOT NULL,
+    started_s REAL NOT NULL, duration_s REAL, plan_s REAL, train_s REAL, aggregate_s REAL, evaluate_s REAL,
+    accuracy REAL, loss REAL, PRIMARY KEY (run_id, round)
+) STRICT;
+CREATE TABLE IF NOT EXISTS decisions (
+    run_id TEXT NOT NULL, round INTEGER NOT NULL, device TEXT NOT NULL, selected INTEGER NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY (run_id, round, device)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcomes (
+    run_id TEXT NOT NULL, round INTEGER NOT NULL, device TEXT NOT NULL, device_class TEXT NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, batch_size INTEGER NOT NULL, learning_rate REAL NOT NULL,
+    steps INTEGER NOT NULL, examples INTEGER NOT NULL, wall_s REAL NOT NULL, cpu_s REAL NOT NULL,
+    round_trip_s REAL NOT NULL, peak_memory_bytes INTEGER NOT NULL, train_loss REAL, expected_s REAL,
+    known_s REAL NOT NULL,
+    PRIMARY KEY (run_id, round, device)
+) STRICT;
+"""
+
+
+class History:
+    """Reads and writes the store at `path`, which is made when it is not there."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def start_run(self, row: RunRow) -> None:
+        self._insert("runs", asdict(row))
+
+    def set_phase(self, run_id: str, phase: str) -> None:
+        self._db.execute("UPDATE runs SET phase = ? WHERE run_id = ?", (phase, run_id))
+
+    def end_run(self, run_id: str, status: str, ended_s: float, detail: str = "") -> None:
+        self._db.execute(
+            "UPDATE runs SET status = ?, phase = 'ended', ended_s = ?, detail = ? WHERE run_id = ?",
+            (status, ended_s, detail, run_id),
+        )
+
+    def see_device(self, run_id: str, profile: DeviceProfile, seen_s: float) -> None:
+        values = (run_id, profile.device, profile.device_class, json.dumps(profile.as_mapping()), seen_s)
+        self._db.execute(
+            "INSERT INTO devices (run_id, device, device_class, profile, seen_s) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET profile = excluded.profile, seen_s = excluded.seen_s",
+            values,
+        )
+
+    def set_device_accuracy(self, run_id: str, accuracies: Mapping[str, float]) -> None:
+        """Accuracy of the global model on each device's own examples."""
+        self._db.executemany(
+            "UPDATE devices SET accuracy = ? WHERE run_id = ? AND device = ?",
+            [(accuracy, run_id, device) for device, accuracy in accuracies.items()],
+        )
+
+    def start_round(self, run_id: str, plan: RoundPlan, started_s: float) -> None:
+        taken = {order.device for order in plan.orders}
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO rounds (run_id, round, selected, deadline_s, started_s) VALUES (?, ?, ?, ?, ?)",
+                (run_id, plan.round, len(plan.orders), plan.deadline_s, started_s),
+            )
+            self._db.executemany(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
+                [(run_id, plan.round, device, device in taken, why) for device, why in plan.reasons.items()],
+            )
+
+    def end_round(self, row: RoundRow, outcomes: list[RoundOutcome]) -> None:
+        with self._transaction():
+            self._insert("rounds", asdict(row))
+            for outcome in outcomes:
+                self._put_outcome(row.run_id, row.round, outcome)
+
+    def put_outcome(self, run_id: str, number: int, outcome: RoundOutcome) -> None:
+        """Store an outcome; a later one for the same device and round takes its place."""
+        with self._transaction():
+            self._put_outcome(run_id, number, outcome)
+
+    def runs(self) -> list[RunRow]:
+        """All runs, newest first."""
+        return [RunRow(**row) for row in self._db.execute("SELECT * FROM runs ORDER BY started_s DESC, rowid DESC")]
+
+    def latest_run(self) -> RunRow | None:
+        return next(iter(self.runs()), None)
+
+    def rounds(self, run_id: str) -> list[RoundRow]:
+        rows = self._db.execute("SELECT * FROM rounds WHERE run_id = ? ORDER BY round", (run_id,))
+        return [RoundRow(**row) for row in rows]
+
+    def outcomes(self, run_id: str) -> list[tuple[int, RoundOutcome]]:
+        """Every outcome of a run with its round, in order of rounds."""
+        rows = self._db.execute("SELECT * FROM outcomes WHERE run_id = ? ORDER BY round, device", (run_id,))
+        return [(row["round"], _outcome(row)) for row in rows]
+
+    def profiles(self, run_id: str) -> list[DeviceProfile]:
+        rows = self._db.execute("SELECT profile FROM devices WHERE run_id = ? ORDER BY device", (run_id,))
+        return [DeviceProfile.from_mapping(json.loads(row["profile"])) for row in rows]
+
+    def device_accuracy(self, run_id: str) -> dict[str, float]:
+        rows = self._db.execute(
+            "SELECT device, accuracy FROM devices WHERE run_id = ? AND accuracy IS NOT NULL", (run_id,)
+        )
+        return {row["device"]: row["accuracy"] for row in rows}
+
+    def decisions(self, run_id: str, number: int) -> dict[str, tuple[bool, str]]:
+        """For each device of a round: was it selected, and why."""
+        rows = self._db.execute("SELECT * FROM decisions WHERE run_id = ? AND round = ?", (run_id, number))
+        return {row["device"]: (bool(row["selected"]), row["reason"]) for row in rows}
+
+    def record(self, run_id: str) -> RunRecord:
+        """All of one run. Raises KeyError when there is no such run."""
+        run = next((row for row in self.runs() if row.run_id == run_id), None)
+        if run is None:
+            raise KeyError(run_id)
+        return RunRecord(
+            run, self.rounds(run_id), self.outcomes(run_id), self.profiles(run_id), self.device_accuracy(run_id)
+        )
+
+    def _put_outcome(self, run_id: str, number: int, outcome: RoundOutcome) -> None:
+        self._insert("outcomes", {"run_id": run_id, "round": number, **asdict(outcome)})
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))
+
+
+def _outcome(row: sqlite3.Row) -> RoundOutcome:
+    values = {key: row[key] for key in row.keys() if key not in ("run_id", "round")}
+    return RoundOutcome(**{**values, "outcome": Outcome(values["outcome"])})

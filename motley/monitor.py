@@ -1,0 +1,47 @@
+"""Sample what this device uses."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from motley.limits import Cgroup
+
+
+class PeakMemory:
+    """The most memory, page cache left out, that was used inside the `with` block.
+
+    That of the container where it has a memory limit, else that of this process alone. Samples each
+    `interval_s` in a thread of its own; `peak_bytes` is 0 where the kernel does not say.
+    """
+
+    def __init__(self, cgroup: Cgroup, interval_s: float = 0.02) -> None:
+        self._cgroup = cgroup
+        self._is_limited = cgroup.limits().memory_bytes is not None
+        self._interval_s = interval_s
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample_until_done, daemon=True)
+        self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._sample()
+
+    def _sample_until_done(self) -> None:
+        while not self._done.wait(self._interval_s):
+            self._sample()
+
+    def _sample(self) -> None:
+        used = self._cgroup.usage().working_set_bytes if self._is_limited else psutil.Process().memory_info().rss
+        self.peak_bytes = max(self.peak_bytes, used or 0)

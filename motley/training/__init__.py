@@ -1,0 +1,1 @@
+"""Models, data and the local loop: the only place that imports PyTorch."""

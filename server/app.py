@@ -1,0 +1,117 @@
+"""The ServerApp: wiring only.
+
+Its run configuration names the fleet file (`fleet`), the directory of the shards (`data`), the
+directory for history and models (`state`) and the runtime (`runtime`).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
+
+from motley.clock import SystemClock
+from motley.errors import MotleyError
+from motley.fleetfile import read_fleet
+from motley.flower import adapt_object_pulls
+from motley.history import History
+from motley.messages import to_arrays, to_record
+from motley.records import RunRow
+from motley.report import device_table, summary_lines
+from motley.spec import Fleet
+from motley.training import data, loop, model
+from server.strategy import EvaluateFn, ResourceAware
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """One run, from the fleet file to the summary."""
+    adapt_object_pulls()
+    loop.set_threads(1)
+    config, run_id, clock = context.run_config, str(context.run_id), SystemClock()
+    fleet = read_fleet(str(config["fleet"]))
+    state = Path(str(config["state"]))
+    history = History(state / "history.db")
+    history.start_run(run_row(run_id, fleet, str(config["runtime"]), clock.now_s()))
+    try:
+        train(grid, fleet, history, run_id, Path(str(config["data"])), state)
+        history.end_run(run_id, "completed", clock.now_s())
+    except (SystemExit, KeyboardInterrupt):
+        history.end_run(run_id, "stopped", clock.now_s())
+        raise
+    except BaseException as error:
+        history.end_run(run_id, "failed", clock.now_s(), _reason(error))
+        raise
+    finally:
+        print(summary(history, run_id), flush=True)
+        history.close()
+
+
+def train(grid: Grid, fleet: Fleet, history: History, run_id: str, shards: Path, state: Path) -> None:
+    """Train the fleet's task; write the final model to `state`."""
+    task, seed = fleet.training.task, fleet.seed
+    strategy = ResourceAware(fleet, model.recipe_of(task).learning_rate, history, run_id, SystemClock(), _say)
+    result = strategy.start(
+        grid,
+        to_record(model.arrays_of(model.build(task, seed))),
+        num_rounds=fleet.training.rounds,
+        timeout=fleet.server.join_timeout,
+        evaluate_fn=evaluator(task, seed, data.read_test_set(shards)),
+    )
+    final: Any = to_arrays(result.arrays)
+    np.savez(state / f"model-{run_id}.npz", **final)
+
+
+def evaluator(task: str, seed: int, test: data.Examples) -> EvaluateFn:
+    """Judges a global model on held-out examples."""
+    judged = model.build(task, seed)
+
+    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
+        model.load_arrays(judged, to_arrays(arrays))
+        loss, accuracy = loop.evaluate(judged, test)
+        return MetricRecord({"loss": loss, "accuracy": accuracy})
+
+    return evaluate
+
+
+def run_row(run_id: str, fleet: Fleet, runtime: str, now_s: float) -> RunRow:
+    """A run that has just begun."""
+    return RunRow(
+        run_id=run_id,
+        fleet=fleet.name,
+        spec=fleet.model_dump_json(),
+        policy=fleet.training.policy,
+        seed=fleet.seed,
+        runtime=runtime,
+        rounds=fleet.training.rounds,
+        target_accuracy=fleet.training.target_accuracy,
+        started_s=now_s,
+        ended_s=None,
+        status="running",
+        phase="join",
+        detail="",
+    )
+
+
+def summary(history: History, run_id: str) -> str:
+    """The end of the log: the result in words, and a table of the devices."""
+    record = history.record(run_id)
+    console = Console(file=io.StringIO(), width=110, no_color=True)
+    console.print(device_table(record))
+    table = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join([*summary_lines(record), table])
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, MotleyError) else f"{type(error).__name__}: {error}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

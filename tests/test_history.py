@@ -1,0 +1,174 @@
+"""The store: what goes in comes out, readers see a run while it goes on, a later outcome replaces an earlier one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from factories import outcome, plan, profile, round_row, run_row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motley.device import DeviceProfile, Outcome
+from motley.history import SCHEMA_VERSION, History
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "history.db"
+
+
+@pytest.fixture
+def history(path: Path) -> History:
+    return History(path)
+
+
+def test_a_whole_run_reads_back(history: History) -> None:
+    history.start_run(run_row())
+    history.see_device("7", profile("client-1"), 1001.0)
+    history.see_device("7", profile("client-2", device_class="slow"), 1002.0)
+    history.start_round("7", plan(1, "client-1", "client-2"), 1010.0)
+    done = [outcome("client-1"), outcome("client-2", Outcome.LATE, reason="no reply within 60.0 s", train_loss=None)]
+    history.end_round(round_row(1), done)
+    history.set_device_accuracy("7", {"client-1": 0.75})
+    history.end_run("7", "completed", 1100.0, "all is well")
+    record = history.record("7")
+    assert record.run == run_row(ended_s=1100.0, status="completed", phase="ended", detail="all is well")
+    assert record.rounds == [round_row(1)]
+    assert record.outcomes == [(1, done[0]), (1, done[1])]
+    assert record.profiles == [profile("client-1"), profile("client-2", device_class="slow")]
+    assert record.accuracies == {"client-1": 0.75}
+
+
+floats = st.floats(0, 1e9)
+
+
+@given(
+    st.builds(
+        outcome,
+        device=st.text(max_size=20),
+        kind=st.sampled_from(Outcome),
+        reason=st.text(max_size=50).filter(lambda text: text.isprintable()),
+        batch_size=st.integers(0, 2**62),
+        learning_rate=floats,
+        peak_memory_bytes=st.integers(0, 2**62),
+        round_trip_s=floats,
+        train_loss=st.none() | floats,
+        expected_s=st.none() | floats,
+    )
+)
+def test_any_outcome_reads_back(each: object) -> None:
+    history = History(Path(":memory:"))
+    history.put_outcome("7", 3, each)  # type: ignore[arg-type]
+    assert history.outcomes("7") == [(3, each)]
+    history.close()
+
+
+def test_a_round_under_way_has_no_duration_yet(history: History) -> None:
+    history.start_round("7", plan(1, "client-1"), 1010.0)
+    assert [(row.round, row.selected, row.deadline_s, row.duration_s) for row in history.rounds("7")] == [
+        (1, 1, 60.0, None)
+    ]
+
+
+def test_decisions_tell_who_was_taken_and_why(history: History) -> None:
+    history.start_round("7", plan(2, "client-1", left_out={"client-2": "not connected"}), 1010.0)
+    assert history.decisions("7", 2) == {"client-1": (True, "drawn at random"), "client-2": (False, "not connected")}
+    assert history.decisions("7", 1) == {}
+
+
+def test_a_later_outcome_takes_the_place_of_the_first(history: History) -> None:
+    history.end_round(round_row(1), [outcome("client-1", Outcome.LATE, reason="no reply"), outcome("client-2")])
+    late = outcome("client-1", Outcome.LATE, reason="arrived 3.0 s after the deadline", round_trip_s=63.0)
+    history.put_outcome("7", 1, late)
+    assert history.outcomes("7") == [(1, late), (1, outcome("client-2"))]
+
+
+def test_the_same_device_in_another_round_or_run_is_another_outcome(history: History) -> None:
+    for run_id, number in (("7", 1), ("7", 2), ("8", 1)):
+        history.put_outcome(run_id, number, outcome())
+    assert [number for number, _ in history.outcomes("7")] == [1, 2]
+    assert [number for number, _ in history.outcomes("8")] == [1]
+
+
+def test_rounds_and_outcomes_come_in_order(history: History) -> None:
+    for number in (10, 2, 1):
+        history.end_round(round_row(number), [outcome("client-2"), outcome("client-1")])
+    assert [row.round for row in history.rounds("7")] == [1, 2, 10]
+    assert [(number, each.device) for number, each in history.outcomes("7")][:3] == [
+        (1, "client-1"),
+        (1, "client-2"),
+        (2, "client-1"),
+    ]
+
+
+def test_the_latest_run_is_the_one_that_started_last(history: History) -> None:
+    assert history.latest_run() is None
+    for run_id, started_s in (("1", 100.0), ("2", 300.0), ("3", 200.0)):
+        history.start_run(run_row(run_id, started_s=started_s))
+    assert [row.run_id for row in history.runs()] == ["2", "3", "1"]
+    assert history.latest_run() == run_row("2", started_s=300.0)
+
+
+def test_of_runs_that_started_together_the_last_written_is_the_latest(history: History) -> None:
+    for run_id in ("b", "a"):
+        history.start_run(run_row(run_id))
+    assert [row.run_id for row in history.runs()] == ["a", "b"]
+
+
+def test_phases_and_ends_touch_only_their_run(history: History) -> None:
+    history.start_run(run_row("1"))
+    history.start_run(run_row("2", started_s=2000.0))
+    history.set_phase("1", "train")
+    history.end_run("2", "failed", 2001.0, "no device answered")
+    assert history.record("1").run == run_row("1", phase="train")
+    ended = history.record("2").run
+    assert (ended.status, ended.phase, ended.detail) == ("failed", "ended", "no device answered")
+
+
+def test_a_device_seen_again_is_one_device_with_its_newest_profile(history: History) -> None:
+    history.see_device("7", profile("client-1"), 1.0)
+    history.set_device_accuracy("7", {"client-1": 0.5})
+    history.see_device("7", profile("client-1", cpus=2.0), 2.0)
+    assert history.profiles("7") == [profile("client-1", cpus=2.0)]
+    assert history.device_accuracy("7") == {"client-1": 0.5}
+
+
+def test_no_such_run(history: History) -> None:
+    with pytest.raises(KeyError, match="nope"):
+        history.record("nope")
+
+
+def test_a_reader_sees_what_is_written_and_not_what_is_half_written(path: Path, history: History) -> None:
+    reader = History(path)
+    history.start_run(run_row())
+    assert reader.latest_run() == run_row()
+    with history._transaction():
+        history._put_outcome("7", 1, outcome())
+        assert reader.outcomes("7") == []
+        assert reader.latest_run() == run_row()
+    assert reader.outcomes("7") == [(1, outcome())]
+
+
+def test_a_round_is_stored_whole_or_not_at_all(path: Path, history: History) -> None:
+    broken = outcome("client-2", wall_s=None)
+    with pytest.raises(sqlite3.IntegrityError):
+        history.end_round(round_row(1), [outcome("client-1"), broken])
+    assert (history.rounds("7"), history.outcomes("7")) == ([], [])
+    history.end_round(round_row(1), [outcome("client-1")])
+    assert len(History(path).outcomes("7")) == 1
+
+
+def test_it_is_a_wal_with_a_version_and_survives_reopening(path: Path, history: History) -> None:
+    history.start_run(run_row())
+    history.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert History(path).latest_run() == run_row()
+
+
+def test_profiles_of_a_newer_version_lose_only_what_is_new() -> None:
+    known = profile(versions="Python 3.11")
+    assert DeviceProfile.from_mapping({**known.as_mapping(), "from_the_future": 1}) == known
