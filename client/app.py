@@ -93,6 +93,7 @@ def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
         up_bits_per_s=_float(node, "up"),
         latency_s=_float(node, "latency"),
         battery_level=float(node.get("battery-level", -1.0)),
+        priority=float(node.get("priority", 1.0)),
         accelerators=int(_float(node, "accelerators")),
         versions=f"Python {platform.python_version()}, PyTorch {loop.torch_version()}, Flower {flwr.__version__}",
     )

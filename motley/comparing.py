@@ -140,7 +140,7 @@ def _played(job: Job, started: float) -> Played:
 
     shutil.rmtree(job.directory / "state", ignore_errors=True)
     watch = None if job.good_enough is None else Settled(job.good_enough)
-    record = simulate(job.fleet, job.directory / "state", engine=job.engine, watch=watch)
+    record = simulate(job.fleet, job.directory / "state", engine=job.engine, watch=watch, checkpoint_rounds=0)
     figures = run_figures(
         record,
         job.target,

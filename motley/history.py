@@ -137,10 +137,13 @@ class History:
         )
 
     def start_round(self, run_id: str, number: int, started_s: float, deadline_s: float) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO rounds (run_id, round, selected, deadline_s, started_s) VALUES (?, ?, 0, ?, ?)",
-            (run_id, number, deadline_s, started_s),
-        )
+        """Store a round that begins; one that begins again forgets its plans."""
+        with self._transaction():
+            self._db.execute("DELETE FROM decisions WHERE run_id = ? AND round = ?", (run_id, number))
+            self._db.execute(
+                "INSERT OR REPLACE INTO rounds (run_id, round, selected, deadline_s, started_s) VALUES (?, ?, 0, ?, ?)",
+                (run_id, number, deadline_s, started_s),
+            )
 
     def put_plan(self, run_id: str, plan: RoundPlan) -> None:
         """Store who was asked and who was left out, and why; a round may have several plans."""

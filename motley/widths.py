@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from motley.aggregation.base import Array, Arrays, leading
 
 WIDTHS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+"""Shares of the hidden channels that a device may hold, the widest first."""
 
 
 def narrow(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:

@@ -72,8 +72,12 @@ def train(
     watch: Watch | None = None,
     saved: Saved | None = None,
     keeper: Keeper | None = None,
+    patience_s: float | None = None,
 ) -> Result:
-    """Train the fleet's task from fresh weights or a `saved` state; the same on a real and on a virtual clock."""
+    """Train the fleet's task from fresh weights or a `saved` state; the same on a real and on a virtual clock.
+
+    patience_s: with devices that are not there, in place of the fleet's `join_timeout`.
+    """
     task, seed = fleet.training.task, fleet.seed
     shapes = partial(model.shapes_of, task)
     strategy = ResourceAware(fleet, figures_of(task), shapes, history, run_id, clock, say, watch, saved, keeper)
@@ -81,7 +85,7 @@ def train(
         grid,
         to_record(model.arrays_of(model.build(task, seed))),
         num_rounds=fleet.training.rounds,
-        timeout=fleet.server.join_timeout,
+        timeout=fleet.server.join_timeout if patience_s is None else patience_s,
         evaluate_fn=evaluator(task, seed, test),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flwr.app import Message
 
+from motley.clock import ProportionalWait
 from motley.errors import RunFailed
 from motley.knowledge import Knowledge
 from server.ledger import Ledger
@@ -15,7 +16,7 @@ from server.roster import Roster
 from server.rounds import Run
 
 _PROFILE_PATIENCE_S = 2.0
-_BETWEEN_LOOKS_S = 1.0
+_BETWEEN_LOOKS = ProportionalWait(share=0.1, first_s=1.0, last_s=600.0)
 
 
 class Desk:
@@ -47,10 +48,9 @@ class Desk:
         """
         clock, roster = self._run.clock, self._roster
         self._look(timeout_s)
-        until_s = clock.now_s() + timeout_s
-        while not roster.profiles and clock.now_s() < until_s:
-            clock.sleep(_BETWEEN_LOOKS_S)
-            self._look(timeout_s)
+        since_s = clock.now_s()
+        while not roster.profiles and clock.now_s() < since_s + timeout_s:
+            self._rest_and_look(since_s, timeout_s)
         if not roster.profiles:
             raise RunFailed(f"no device answered within {timeout_s:g} s; see the devices' logs")
         silent = roster.unanswered()
@@ -62,17 +62,49 @@ class Desk:
 
         Without either, a round would end before it has begun. Raises RunFailed after `timeout_s`.
         """
-        clock = self._run.clock
         self._look(_PROFILE_PATIENCE_S)
-        until_s, said = clock.now_s() + timeout_s, False
-        while not self._roster.idle(self._knowledge).any() and not is_fed():
-            if clock.now_s() >= until_s:
-                raise RunFailed(f"no device could be asked for {timeout_s:g} s; see the devices' logs")
+        self._await(
+            lambda: bool(self._roster.idle(self._knowledge).any()) or is_fed(),
+            timeout_s,
+            "every device is busy or away; waiting for one",
+            f"no device could be asked for {timeout_s:g} s; see the devices' logs",
+        )
+
+    def await_turn(self, timeout_s: float, ask: Callable[[], bool]) -> None:
+        """Wait until the policy takes one of the devices that are free, which `ask` tries and tells.
+
+        Those who rest are asked for their profiles anew. Raises RunFailed after `timeout_s`.
+        """
+        policy = self._run.fleet.training.policy
+
+        def is_taken() -> bool:
+            taken = ask()
+            if not taken:
+                self._roster.ask_idle_again(self._knowledge)
+            return taken
+
+        self._await(
+            is_taken,
+            timeout_s,
+            f"policy '{policy}' lets every free device rest; waiting",
+            f"policy '{policy}' took none of the free devices for {timeout_s:g} s; see the round's decisions",
+        )
+
+    def _await(self, is_there: Callable[[], bool], timeout_s: float, saying: str, failing: str) -> None:
+        clock, said = self._run.clock, False
+        since_s = clock.now_s()
+        while not is_there():
+            if clock.now_s() >= since_s + timeout_s:
+                raise RunFailed(failing)
             if not said:
-                self._run.say("  every device is busy or away; waiting for one")
+                self._run.say(f"  {saying}")
                 said = True
-            clock.sleep(_BETWEEN_LOOKS_S)
-            self._look(_PROFILE_PATIENCE_S)
+            self._rest_and_look(since_s, _PROFILE_PATIENCE_S)
+
+    def _rest_and_look(self, since_s: float, patience_s: float) -> None:
+        clock = self._run.clock
+        clock.sleep(_BETWEEN_LOOKS.next_s(clock.now_s() - since_s))
+        self._look(patience_s)
 
     def _look(self, patience_s: float) -> None:
         """See who is there; give those who are new `patience_s` to say what they are."""

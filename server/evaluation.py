@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
@@ -14,25 +14,35 @@ from server.replies import read_evaluation
 from server.roster import Roster
 from server.rounds import Run
 
+AtWork = Callable[[], Sequence[Sent]]
+"""Gives the orders whose replies are not overdue."""
+
 
 class DeviceEvaluation:
-    """Sends the model to all who are idle, and waits for their answers."""
+    """Sends the model to all who are idle or soon done, and waits for their answers."""
 
-    def __init__(self, run: Run, knowledge: Knowledge, roster: Roster, mailbox: Mailbox, desk: Desk) -> None:
+    def __init__(
+        self, run: Run, knowledge: Knowledge, roster: Roster, mailbox: Mailbox, desk: Desk, at_work: AtWork
+    ) -> None:
         self._run = run
         self._knowledge = knowledge
         self._roster = roster
         self._mailbox = mailbox
         self._desk = desk
+        self._at_work = at_work
 
     def messages(self, number: int, arrays: ArrayRecord, patience_s: float, config: ConfigRecord) -> list[Message]:
-        """One message for each device that can be asked now."""
-        idle, task = self._roster.idle(self._knowledge), self._run.fleet.training.task
+        """One message for each device that can be asked now, or that is at work and not late.
+
+        Where every place is kept filled, hardly anybody is idle at the end.
+        """
+        asked, task = self._roster.idle(self._knowledge), self._run.fleet.training.task
+        asked[[self._knowledge.row(each.device) for each in self._at_work()]] = True
         content = RecordDict({"arrays": arrays, "order": ConfigRecord({**config, "task": task})})
         return [
             message(content, self._roster.node_of(device), "evaluate", number, patience_s)
             for device in sorted(self._knowledge.names)
-            if idle[self._knowledge.row(device)]
+            if asked[self._knowledge.row(device)]
         ]
 
     def answers(self, number: int, messages: Sequence[Message], patience_s: float) -> list[Message]:

@@ -10,8 +10,8 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from motley.aggregation import jain_index
 from motley.device import Outcome, RoundOutcome
+from motley.fairness import jain_index
 from motley.history import History
 from motley.records import RoundRow, RunRecord
 

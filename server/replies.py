@@ -11,7 +11,6 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from numpy.typing import NDArray
 
-from motley.aggregation import refusal
 from motley.compression import decode
 from motley.device import DeviceProfile, Outcome, RoundOutcome
 from motley.messages import to_arrays
@@ -45,7 +44,7 @@ def read_update(
     except Exception as error:  # whatever Flower or NumPy raises for bytes that a device made up
         reason = " ".join(str(error).split()) or type(error).__name__
         return _outcome(sent, profile, now_s, Outcome.REFUSED, reason, {}), None
-    why = refusal(arrays, like) or _report_problem(report, _most_examples(sent))
+    why = _report_problem(report, _most_examples(sent))
     if why:
         return _outcome(sent, profile, now_s, Outcome.REFUSED, why, {}), None
     outcome = _outcome(sent, profile, now_s, Outcome.FINISHED, "", report)

@@ -64,6 +64,13 @@ class Roster:
         self._asked.discard(node_id)
         self._silent.discard(node_id)
 
+    def ask_idle_again(self, knowledge: Knowledge) -> None:
+        """Ask whoever is free for its profile once more at the next look: batteries charge unseen."""
+        idle = self.idle(knowledge)
+        for node_id, row in self._rows.items():
+            if idle[row]:
+                self.ask_again(node_id)
+
     def node_of(self, device: str) -> int:
         return self._nodes[device]
 

@@ -117,6 +117,11 @@ class Round:
     train_s: float = 0.0
     aggregate_s: float = 0.0
 
+    def start(self, now_s: float) -> None:
+        """Nobody has been asked so far."""
+        self.plans.clear()
+        self.started_s = now_s
+
     @property
     def asked(self) -> int:
         return sum(len(plan.orders) for plan in self.plans)

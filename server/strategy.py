@@ -27,7 +27,7 @@ from server.desk import Desk
 from server.dispatch import Dispatch
 from server.evaluation import DeviceEvaluation
 from server.ledger import Ledger
-from server.mailbox import Mailbox
+from server.mailbox import Mailbox, Sent
 from server.pacing import pacing_of
 from server.roster import Roster
 from server.rounds import Keeper, Model, Round, Run, Saved, Shapes
@@ -104,7 +104,7 @@ class ResourceAware(Strategy):
             if self._run.clock.now_s() >= self._ends_s:
                 break
             self._open_round(number, timeout)
-            replies = self._collect(grid, train_config or ConfigRecord())
+            replies = self._collect(grid, train_config or ConfigRecord(), timeout)
             new_arrays, metrics = self.aggregate_train(number, replies)
             self._arrays = new_arrays or self._arrays
             result.arrays = self._served()
@@ -180,7 +180,9 @@ class ResourceAware(Strategy):
         self._ledger = Ledger(run, self._knowledge, self._roster, self._pacing, self._policy.uses_stale)
         self._dispatch = Dispatch(run, self._knowledge, self._roster, self._mailbox, self._ledger, self._pacing)
         self._desk = Desk(run, self._mailbox, self._roster, self._knowledge, self._ledger)
-        self._evaluation = DeviceEvaluation(run, self._knowledge, self._roster, self._mailbox, self._desk)
+        self._evaluation = DeviceEvaluation(
+            run, self._knowledge, self._roster, self._mailbox, self._desk, self._on_time
+        )
         if self._saved is None:
             self._phase("join")
             self._desk.await_profiles(timeout_s)
@@ -204,14 +206,12 @@ class ResourceAware(Strategy):
     def _open_round(self, number: int, timeout_s: float) -> None:
         self._desk.await_device(timeout_s, lambda: self._pacing.refills and self._dispatch.at_work() > 0)
         self._phase("train")
-        now_s = self._run.clock.now_s()
-        self._ledger.open(Round(number, now_s, Model(self._arrays, self._shapes)))
-        self._run.history.start_round(self._run.run_id, number, now_s, 0.0)
+        self._ledger.open(Round(number, self._run.clock.now_s(), Model(self._arrays, self._shapes)))
 
-    def _collect(self, grid: Grid, config: ConfigRecord) -> list[Message]:
+    def _collect(self, grid: Grid, config: ConfigRecord, timeout_s: float) -> list[Message]:
         """Ask devices and read replies until the round has what it needs, or its time is up."""
         current, clock, replies = self._round, self._run.clock, list[Message]()
-        self._ask(grid, config)
+        self._desk.await_turn(timeout_s, lambda: self._begins(grid, config))
         while not self._is_over():
             self._mailbox.rest(self._next_due_s() - clock.now_s())
             replies += self._desk.receive("train")
@@ -220,6 +220,15 @@ class ResourceAware(Strategy):
                 self._ask(grid, config)
         current.train_s = clock.now_s() - current.started_s - current.plan_s
         return replies
+
+    def _begins(self, grid: Grid, config: ConfigRecord) -> bool:
+        """Start the round, anew where nobody was taken before; whether it has something or no time to wait for."""
+        current, now_s = self._round, self._run.clock.now_s()
+        current.start(now_s)
+        self._run.history.start_round(self._run.run_id, current.number, now_s, 0.0)
+        self._ask(grid, config)
+        is_fed = self._pacing.refills and self._dispatch.at_work() > 0
+        return current.asked > 0 or is_fed or now_s >= self._ends_s
 
     def _ask(self, grid: Grid, config: ConfigRecord) -> None:
         """Send orders to those whom the plan takes."""
@@ -237,6 +246,10 @@ class ResourceAware(Strategy):
         if self._pacing.refills:
             self._ledger.note_overdue(under_way)
         return min([self._ends_s, *self._pacing.dues_s(self._round, self._ledger.at_work(under_way))])
+
+    def _on_time(self) -> list[Sent]:
+        """Orders whose replies will come; in rounds whoever is still at work is late already."""
+        return self._ledger.at_work(self._mailbox.pending("train")) if self._pacing.refills else []
 
     def _aggregate(self) -> ArrayRecord:
         current, knowledge = self._round, self._knowledge

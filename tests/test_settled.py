@@ -30,7 +30,7 @@ def test_it_ends_when_its_best_is_old_and_later_where_it_is_not_good_enough(
 
 
 def test_it_does_not_end_while_it_improves() -> None:
-    assert ended_in(lambda number: 0.5 + 0.01 * (number // 40) / 75 * 60, 0.6, 2900) is None
+    assert ended_in(lambda number: 0.3 + 0.008 * (number // 40), 0.6, 2900) is None
 
 
 def test_rounds_that_were_not_judged_do_not_count() -> None:

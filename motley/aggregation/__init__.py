@@ -10,9 +10,8 @@ from motley.aggregation.fednova import fednova
 from motley.aggregation.momentum import momentum
 from motley.aggregation.refl import refl
 from motley.aggregation.refusing import refusal
-from motley.fairness import jain_index
 
-__all__ = ["AGGREGATIONS", "Aggregation", "Arrays", "State", "Terms", "Update", "jain_index", "refusal"]
+__all__ = ["AGGREGATIONS", "Aggregation", "Arrays", "State", "Terms", "Update", "refusal"]
 
 AGGREGATIONS: dict[str, Aggregation] = {
     "adaptive": adaptive,

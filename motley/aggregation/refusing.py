@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from motley.aggregation.base import Array, Arrays
 
 
-def refusal(update: Arrays, like: Arrays, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str | None:
-    """Why `update` must not be aggregated into a model like `like`, or None if it may.
-
-    `shapes` are those expected of a device that trains a narrower model; the model's own where None.
-    """
+def refusal(update: Arrays, like: Arrays) -> str | None:
+    """Why `update` must not be aggregated into a model like `like`, or None if it may."""
     if set(update) != set(like):
         odd = sorted(set(update) ^ set(like))
         return f"arrays differ from the model's: {', '.join(_word(name) for name in odd[:3])}"
     for name, array in update.items():
-        expected = like[name].shape if shapes is None else shapes[name]
-        if array.shape != expected:
-            return f"array '{name}' has shape {array.shape}, the model has {expected}"
+        if array.shape != like[name].shape:
+            return f"array '{name}' has shape {array.shape}, the model has {like[name].shape}"
         if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
             return f"array '{name}' holds {array.dtype}, not numbers"
         if not np.all(np.isfinite(array)) or not np.all(np.isfinite(_as_in(like[name], array))):

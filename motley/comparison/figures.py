@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from motley.aggregation import jain_index
 from motley.comparison.usage import available_s, spans, useful_s
 from motley.device import Outcome, RoundOutcome
+from motley.fairness import jain_index
 from motley.records import RoundRow, RunRecord
 from motley.spec import ALL, Fleet
 

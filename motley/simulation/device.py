@@ -130,8 +130,11 @@ class VirtualDevice:
         battery = self.spec.battery
         return battery is None or self.battery_level(now_s) > battery.floor + _ROUNDING or self.is_charging(now_s)
 
-    def course(self, demand: Demand, now_s: float) -> Course:
-        """What becomes of a message that is sent now; its use of energy and its heat take effect."""
+    def course(self, demand: Demand, now_s: float, leaves_s: float = math.inf) -> Course:
+        """What becomes of a message that is sent now, to a device that goes offline at `leaves_s`.
+
+        Its use of energy and its heat take effect.
+        """
         self._settle(now_s)
         rng = random.Random(f"{self._seed}/{demand.key}")
         download_s = self._transfer_s(demand.down_bytes, "down", rng)
@@ -140,11 +143,13 @@ class VirtualDevice:
         course = self._compute(demand, example_s, download_s, upload_s)
         course = self._fit_memory(demand, course)
         course = self._fit_charge(course, now_s)
+        if leaves_s < now_s + course.total_s:
+            course = course.cut(leaves_s - now_s, Outcome.UNREACHABLE, "the device went offline")
         self._spend(course, now_s)
         return course
 
     def energy_wh(self, course: Course) -> float:
-        """Energy that the work costs on top of being idle is not told apart: all that is drawn meanwhile."""
+        """All that is drawn meanwhile; what being idle would have cost is not taken off."""
         transfer_s = course.download_s + course.upload_s
         return (course.compute_s * self._power.busy + transfer_s * self._power.idle) / 3600
 

@@ -140,16 +140,13 @@ class VirtualGrid(Grid):
         now_s, node = self._clock.now_s(), message.metadata.dst_node_id
         device = self._devices[node]
         demand = self._demand(message)
-        course = device.course(demand, now_s)
+        course = device.course(demand, now_s, self._presence.leaves_s(node, now_s))
         self._presence.has_worked(node)
-        leaves_s = self._presence.leaves_s(node, now_s)
-        if leaves_s < now_s + course.total_s:
-            course = course.cut(leaves_s - now_s, Outcome.UNREACHABLE, "the device went offline")
-            return Flight(message, leaves_s + DETECTION_S, course, device, demand)
+        unnoticed_s = DETECTION_S if course.failure is Outcome.UNREACHABLE else 0.0
         if course.failure is None and demand.kind == "train":
             # The model says how far it gets; the machine that trains here has another speed.
             cast(ConfigRecord, message.content["order"]).update(steps=course.steps, stop_after_s=0.0)
-        return Flight(message, now_s + course.total_s, course, device, demand)
+        return Flight(message, now_s + course.total_s + unnoticed_s, course, device, demand)
 
     def _demand(self, message: Message) -> Demand:
         kind, number = message.metadata.message_type, message.metadata.group_id

@@ -32,7 +32,11 @@ from motley.training.data import Examples, Shards, load_shards, write_shards
 from motley.training.figures import figures_of
 from motley.training.trainer import Trainer
 from motley.units import format_bytes
+from motley.widths import WIDTHS
 from server.app import keep_model, reason_of, run_row, train
+
+PATIENCE_S = 7 * 86_400.0
+"""With devices that are not there: waiting costs nothing on a virtual clock."""
 
 EngineName = Literal["grouped", "sequential", "ray"]
 CHECKPOINTS = "checkpoints"
@@ -132,7 +136,7 @@ def running_engine(
 
 def check_memory(fleet: Fleet, task: TaskFigures) -> None:
     """Raise InputError where no device can hold the model, naming the limit that fails."""
-    width = 1.0 if fleet.training.chosen.width == "full" else 1 / 16
+    width = 1.0 if fleet.training.chosen.width == "full" else WIDTHS[-1]
     need, most = task.need_bytes(width), max(device.spec.memory for device in fleet.devices())
     if most < need:
         raise InputError(
@@ -157,7 +161,9 @@ def _play(
     with (directory / "log.txt").open("w" if saved is None else "a") as log:
         say = partial(print, file=log)
         try:
-            result = train(world.grid, fleet, history, run_id, test, clock, say, watch, saved, keeper)
+            result = train(
+                world.grid, fleet, history, run_id, test, clock, say, watch, saved, keeper, patience_s=PATIENCE_S
+            )
             keep_model(result, directory / "model.npz")
             status = "stopped" if keeper.stopped else "completed"
         except KeyboardInterrupt:

@@ -15,9 +15,7 @@ from torch import nn
 
 from motley.errors import InputError
 from motley.training.data import LOADERS, resolve
-
-WIDTHS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
-"""Shares of the hidden channels that a device may hold (HeteroFL: Diao, Ding and Tarokh, ICLR 2021)."""
+from motley.widths import WIDTHS
 
 Build = Callable[[float], nn.Module] | Callable[[], nn.Module]
 
