@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from motley.training import loop
 from motley.training.data import Examples
-from motley.training.jobs import Job, Trained, batches
+from motley.training.jobs import Job, Trained, batch_table
 from motley.training.layered import LayeredGroup
 from motley.training.layers import plain_layers
 from motley.training.model import arrays_of
@@ -51,13 +51,29 @@ momentum, and each client's pull (learning rate times μ) if any has one."""
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows of the pooled examples each client takes in each step.
+    """Which rows of the pooled examples each client takes in each step, of shape (steps, clients, batch).
 
-    rows: for each step an array (clients still at work, batch); `filler` stands where there is none.
+    `filler` stands where there is none. Whoever has more steps comes first.
     """
 
-    rows: list[NDArray[np.int64]]
+    rows: NDArray[np.int64]
     filler: int
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How many examples each client takes in each step, of shape (steps, clients)."""
+        counts: NDArray[np.int64] = np.sum(self.rows != self.filler, axis=2)
+        return counts
+
+    @cached_property
+    def extents(self) -> list[tuple[int, int]]:
+        """For each step, how many clients are still at work, and the longest of their batches."""
+        at_work, longest = np.count_nonzero(self.counts, axis=1), self.counts.max(axis=1)
+        return list(zip(at_work.tolist(), longest.tolist(), strict=True))
+
+    def in_steps(self, whole: Tensor) -> list[Tensor]:
+        """What of an array (steps, clients, batch) each step needs."""
+        return [each[:clients, :batch] for each, (clients, batch) in zip(whole.unbind(), self.extents, strict=True)]
 
 
 def train(model: nn.Module, jobs: Sequence[Job], momentum: float, start: Start | None = None) -> list[Trained]:
@@ -81,12 +97,9 @@ def _train_sorted(jobs: list[Job], momentum: float, start: Start) -> list[Traine
     copies = {name: each.clone(memory_format=torch.contiguous_format) for name, each in before.items()}
     group = start(inputs, copies, momentum, pulls if pulls.any() else None)
     schedule = _schedule(jobs)
-    scores = []
-    for rows in schedule.rows:
-        real = rows != schedule.filler
-        scale = torch.from_numpy((real / real.sum(1, keepdims=True)).astype(np.float32)) * rates[: len(rows), None]
-        taken = torch.from_numpy(rows)
-        scores.append(group.step(taken, labels[taken], scale))
+    rows = torch.from_numpy(schedule.rows)
+    every = rows, labels[rows], _scale(schedule, rates)
+    scores = [group.step(*each) for each in zip(*map(schedule.in_steps, every), strict=True)]
     updates = {name: (each - before[name]).numpy() for name, each in group.weights().items()}
     figures = _figures(scores, labels, schedule, len(jobs))
     return [
@@ -113,31 +126,31 @@ def _pooled(examples: list[Examples]) -> tuple[Tensor, Tensor]:
 
 
 def _schedule(jobs: list[Job]) -> Schedule:
-    filler = sum(len(job.examples) for job in jobs)
-    offsets = np.cumsum([0, *(len(job.examples) for job in jobs)])
-    taken = [
-        [offset + indices for indices in batches(len(job.examples), job.batch_size, job.steps, job.seed)]
-        for offset, job in zip(offsets, jobs, strict=False)
-    ]
-    rows = []
-    for step in range(jobs[0].steps):
-        active = [each[step] for each in taken if len(each) > step]
-        table = np.full((len(active), max(len(each) for each in active)), filler)
-        for row, each in zip(table, active, strict=True):
-            row[: len(each)] = each
-        rows.append(table)
+    filler, offset = sum(len(job.examples) for job in jobs), 0
+    rows = np.full((jobs[0].steps, len(jobs), max(job.longest_batch for job in jobs)), filler)
+    for index, job in enumerate(jobs):
+        table = batch_table(len(job.examples), job.batch_size, job.steps, job.seed)
+        rows[: job.steps, index, : table.shape[1]] = np.where(table >= 0, table + offset, filler)
+        offset += len(job.examples)
     return Schedule(rows, filler)
+
+
+def _scale(schedule: Schedule, rates: Tensor) -> Tensor:
+    """What each example's loss counts times the client's learning rate, of shape (steps, clients, batch)."""
+    share = (schedule.rows != schedule.filler) / np.maximum(schedule.counts, 1)[..., None]
+    return torch.from_numpy(share.astype(np.float32)) * rates[:, None]
 
 
 def _figures(
     scores: list[Tensor], labels: Tensor, schedule: Schedule, clients: int
 ) -> list[tuple[int, float, float, float]]:
     """Of each client: examples processed, mean loss, mean squared loss, accuracy."""
-    rows = np.concatenate([each.ravel() for each in schedule.rows])
-    owners = np.concatenate([np.repeat(np.arange(len(each)), each.shape[1]) for each in schedule.rows])
-    real = rows != schedule.filler
-    flat, expected = torch.cat([each.flatten(0, 1) for each in scores]), labels[torch.from_numpy(rows)]
-    losses = nn.functional.cross_entropy(flat, expected, reduction="none").numpy().astype(np.float64)[real]
+    rows = torch.cat([each.flatten() for each in schedule.in_steps(torch.from_numpy(schedule.rows))])
+    owners = np.concatenate([np.repeat(np.arange(count), batch) for count, batch in schedule.extents])
+    real = (rows != schedule.filler).numpy()
+    flat, expected = torch.cat([each.flatten(0, 1) for each in scores]), labels[rows]
+    likely = torch.log_softmax(flat.T.contiguous(), 0).gather(0, expected[None])[0]
+    losses = -likely.numpy().astype(np.float64)[real]
     correct = (flat.argmax(1) == expected).numpy()[real]
     counts, *sums = (
         np.bincount(owners[real], values, clients) for values in (None, losses, losses**2, correct.astype(np.float64))

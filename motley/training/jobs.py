@@ -59,12 +59,20 @@ class Trained:
     accuracy: float
 
 
-def batches(examples: int, batch_size: int, steps: int, seed: int) -> list[NDArray[np.int64]]:
-    """Indices of the examples of each step: shuffled passes one after the other; a pass may end in a
-    smaller batch."""
+def batch_table(examples: int, batch_size: int, steps: int, seed: int) -> NDArray[np.int64]:
+    """Indices of the examples of each step, of shape (steps, batch): shuffled passes one after the other.
+
+    A pass may end in a smaller batch, which is filled up with -1.
+    """
     rng = np.random.default_rng(seed)
-    taken: list[NDArray[np.int64]] = []
-    while len(taken) < steps:
-        order = rng.permutation(examples)
-        taken += [order[start : start + batch_size] for start in range(0, examples, batch_size)]
-    return taken[:steps]
+    batch = min(batch_size, examples)
+    in_pass = -(-examples // batch)
+    passes = np.full((-(-steps // in_pass), in_pass * batch), -1)
+    for each in passes:
+        each[:examples] = rng.permutation(examples)
+    return passes.reshape(-1, batch)[:steps]
+
+
+def batches(examples: int, batch_size: int, steps: int, seed: int) -> list[NDArray[np.int64]]:
+    """`batch_table`, one array for each step."""
+    return [row[row >= 0] for row in batch_table(examples, batch_size, steps, seed)]

@@ -57,8 +57,9 @@ class LayeredGroup:
         for layer in self._layers:
             at = layer.forward(at)
         scores = at
-        at = torch.softmax(scores, -1)
-        at.scatter_add_(-1, labels[..., None], _MINUS_ONE.expand(*labels.shape, 1)).mul_(scale[..., None])
+        at = torch.softmax(scores.transpose(1, 2).contiguous(), 1)  # over few classes, this way round is the fast one
+        at.scatter_add_(1, labels[:, None], _MINUS_ONE.expand(len(labels), 1, labels.shape[1])).mul_(scale[:, None])
+        at = at.transpose(1, 2).contiguous()
         for layer in reversed(self._layers):
             at = layer.backward(at)
         return scores

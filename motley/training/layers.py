@@ -40,15 +40,18 @@ class Descent:
 
     def along_product(self, left: Tensor, right: Tensor) -> None:
         """Descend along left·right of each client, which has the shape of its flattened weights."""
-        self.velocity[: len(left)].flatten(2).baddbmm_(left, right, beta=self.momentum)
-        self._move(len(left))
+        velocity = self.velocity[: left.shape[0]]
+        velocity.flatten(2).baddbmm_(left, right, beta=self.momentum)
+        self._move(velocity)
 
     def along(self, gradient: Tensor) -> None:
-        self.velocity[: len(gradient)].mul_(self.momentum).add_(gradient)
-        self._move(len(gradient))
+        velocity = self.velocity[: gradient.shape[0]]
+        torch.add(gradient, velocity, alpha=self.momentum, out=velocity)
+        self._move(velocity)
 
-    def _move(self, clients: int) -> None:
-        now, velocity = self.now[:clients], self.velocity[:clients]
+    def _move(self, velocity: Tensor) -> None:
+        clients = velocity.shape[0]
+        now = self.now[:clients]
         if self.pull is not None and self.start is not None:
             velocity.addcmul_(now - self.start[:clients], self.pull[:clients])
         now.sub_(velocity)
@@ -62,12 +65,12 @@ class Linear:
 
     def forward(self, inputs: Tensor) -> Tensor:
         self.inputs = inputs
-        outputs = torch.bmm(inputs, self.weight.now[: len(inputs)].flatten(2).transpose(1, 2))
-        return outputs if self.bias is None else outputs.add_(self.bias.now[: len(inputs), None])
+        outputs = torch.bmm(inputs, self.weight.now[: inputs.shape[0]].flatten(2).transpose(1, 2))
+        return outputs if self.bias is None else outputs.add_(self.bias.now[: inputs.shape[0], None])
 
     def backward(self, gradient: Tensor) -> Tensor:
         """The lowest layer of a model gives back what it got: nobody reads it."""
-        below = gradient if self.lowest else torch.bmm(gradient, self.weight.now[: len(gradient)].flatten(2))
+        below = gradient if self.lowest else torch.bmm(gradient, self.weight.now[: gradient.shape[0]].flatten(2))
         self.weight.along_product(gradient.transpose(1, 2), self.inputs)
         if self.bias is not None:
             self.bias.along(gradient.sum(1))

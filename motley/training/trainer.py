@@ -8,7 +8,6 @@ thread from its own data, so who does it does not show.
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from motley.errors import RunFailed
+from motley.training.channel import Channel, new_blocks
 from motley.training.chunks import Method, chunks, train_chunk
 from motley.training.jobs import Job, Trained
 
@@ -134,27 +134,31 @@ class _Round:
 
 
 class _Worker:
-    """A process that trains what it is sent, over a pair of sockets; it ends when this one does."""
+    """A process that trains what it is sent; it ends when this one does."""
 
     def __init__(self, task: str, method: Method, number: int) -> None:
         self._name = f"training process {number}"
-        self._pipe, theirs = Pipe()
+        pipe, theirs = Pipe()
+        blocks = new_blocks()
+        self._channel = Channel(pipe, blocks, is_parent=True, keeps=True)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "motley.training.worker", str(theirs.fileno()), task, method]
-        self._process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        inherited = theirs.fileno(), blocks
+        command = [sys.executable, "-m", "motley.training.worker", *map(str, inherited), task, method]
+        self._process = subprocess.Popen(command, env=environment, pass_fds=inherited, stdin=subprocess.DEVNULL)
         theirs.close()
+        os.close(blocks)
         self._ready = False
 
     def ready(self) -> bool:
         """Whether it has come up; waits for it for a moment. Raises RunFailed when it died instead."""
-        if not self._ready and self._pipe.poll(_START_UP_POLL_S):
+        if not self._ready and self._channel.pipe.poll(_START_UP_POLL_S):
             self._receive()
             self._ready = True
         return self._ready
 
     def train(self, jobs: Sequence[Job]) -> list[Trained]:
         try:
-            self._pipe.send_bytes(pickle.dumps(jobs, protocol=pickle.HIGHEST_PROTOCOL))
+            self._channel.send(jobs)
         except OSError:
             raise self._death() from None
         trained: list[Trained] = self._receive()
@@ -162,7 +166,7 @@ class _Worker:
 
     def _receive(self) -> Any:
         try:
-            answer = pickle.loads(self._pipe.recv_bytes())
+            answer = self._channel.receive()
         except (EOFError, OSError):
             raise self._death() from None
         if isinstance(answer, BaseException):
@@ -181,7 +185,7 @@ class _Worker:
         self._process.wait()
 
     def close(self) -> None:
-        self._pipe.close()
+        self._channel.pipe.close()
 
 
 @contextmanager

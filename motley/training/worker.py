@@ -1,12 +1,11 @@
-"""A process of a `Trainer`: `python -m motley.training.worker FD TASK METHOD`.
+"""A process of a `Trainer`: `python -m motley.training.worker PIPE BLOCKS TASK METHOD`.
 
-It reads pickled chunks of jobs from the inherited socket FD and writes what they came to, or the
-exception that they raised, until the other end closes. Ctrl-C is left to the parent.
+It reads chunks of jobs from a `Channel` over two inherited descriptors and writes what they came to, or
+the exception that they raised, until the other end closes. Ctrl-C is left to the parent.
 """
 
 from __future__ import annotations
 
-import pickle
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -14,18 +13,19 @@ from typing import Any, cast
 
 import torch
 
+from motley.training.channel import Channel
 from motley.training.chunks import Method, train_chunk
 
 
-def main(descriptor: int, task: str, method: Method) -> None:
+def main(pipe: int, blocks: int, task: str, method: Method) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    pipe = Connection(descriptor)
+    channel = Channel(Connection(pipe), blocks, is_parent=False, keeps=False)
     answer: Any = "ready"
     while True:
         try:
-            pipe.send_bytes(_pickled(answer))
-            jobs = pickle.loads(pipe.recv_bytes())
+            _send(channel, answer)
+            jobs = channel.receive()
         except (EOFError, OSError):
             return
         try:
@@ -34,12 +34,14 @@ def main(descriptor: int, task: str, method: Method) -> None:
             answer = error
 
 
-def _pickled(answer: Any) -> bytes:
+def _send(channel: Channel, answer: Any) -> None:
     try:
-        return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+        channel.send(answer)
+    except OSError:
+        raise
     except Exception:  # an exception that can't travel goes as its text
-        return pickle.dumps(RuntimeError(f"{type(answer).__name__}: {answer}"))
+        channel.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], cast(Method, sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], cast(Method, sys.argv[4]))
