@@ -140,12 +140,13 @@ class Knowledge:
         factor = self._factor("link_factor")
         return self.column("nominal_down_s") * factor, self.column("nominal_up_s") * factor
 
-    def pool(self, free: Bools, local_epochs: int) -> Pool:
-        """The columns that a policy sees; `free` has shape (devices,)."""
+    def pool(self, free: Bools, local_epochs: int, at_work: Bools | None = None) -> Pool:
+        """The columns that a policy sees; `free` and `at_work`, nobody where None, have shape (devices,)."""
         download_s, upload_s = self.transfer_s()
         return Pool(
             names=self.names,
             free=free,
+            at_work=np.zeros(len(self), bool) if at_work is None else at_work,
             examples=self._copy("examples"),
             memory_bytes=self._copy("memory_bytes"),
             download_s=download_s,

@@ -42,6 +42,8 @@ class Situation:
     last_round_s: float | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     """What the policy returned the last time."""
+    at_work: Bools | None = None
+    """Who has an order whose reply is not overdue; nobody where None."""
 
 
 def plan_round(training: Training, seed: int, knowledge: Knowledge, now: Situation) -> RoundPlan:
@@ -49,7 +51,7 @@ def plan_round(training: Training, seed: int, knowledge: Knowledge, now: Situati
 
     It depends on nothing but its arguments, so equal arguments give equal plans.
     """
-    pool = knowledge.pool(now.free, training.local_epochs)
+    pool = knowledge.pool(now.free, training.local_epochs, now.at_work)
     turn = Turn(
         number=now.number,
         rounds=training.rounds,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from flwr.app import ConfigRecord, Message
 
 from motley.device import RoundPlan, WorkOrder
@@ -41,9 +42,9 @@ class Dispatch:
         """Whether devices are to be asked now: at the start of a round, and when a place becomes free."""
         return not self._ledger.round.plans or self._vacancies() > 0
 
-    def at_work(self) -> int:
+    def at_work(self) -> list[Sent]:
         """Orders under way that are not overdue."""
-        return len(self._ledger.at_work(self._mailbox.pending("train")))
+        return self._ledger.at_work(self._mailbox.pending("train"))
 
     def orders(self, config: ConfigRecord) -> list[Message]:
         """Plan for the devices that may be asked now; a message for each, in the order of the plan."""
@@ -75,6 +76,8 @@ class Dispatch:
     def _plan(self) -> RoundPlan:
         """A plan; only the first of a round says who was away or busy."""
         current, free, unavailable = self._ledger.round, self._roster.idle(self._knowledge), {}
+        under_way, at_work = self.at_work(), np.zeros(len(self._knowledge), bool)
+        at_work[[self._knowledge.row(each.device) for each in under_way]] = True
         if not current.plans:
             unavailable = self._roster.unavailable(self._knowledge)
         now = Situation(
@@ -83,16 +86,17 @@ class Dispatch:
             free=free,
             unavailable=unavailable,
             draw=len(current.plans),
-            stale=self.at_work(),
+            stale=len(under_way),
             last_round_s=self.last_round_s,
             state=self._policy_state,
+            at_work=at_work,
         )
         return plan_round(self._training, self._run.fleet.seed, self._knowledge, now)
 
     def _vacancies(self) -> int:
         """How many devices may be asked now."""
         wanted = self._training.devices_per_round
-        return self._pacing.vacancies(len(self._knowledge) if wanted == ALL else wanted, self.at_work())
+        return self._pacing.vacancies(len(self._knowledge) if wanted == ALL else wanted, len(self.at_work()))
 
     def _message(self, order: WorkOrder, config: ConfigRecord) -> Message:
         current, task = self._ledger.round, self._training.task

@@ -204,7 +204,7 @@ class ResourceAware(Strategy):
         self._run.say(f"going on after round {saved['round']}")
 
     def _open_round(self, number: int, timeout_s: float) -> None:
-        self._desk.await_device(timeout_s, lambda: self._pacing.refills and self._dispatch.at_work() > 0)
+        self._desk.await_device(timeout_s, lambda: self._pacing.refills and bool(self._dispatch.at_work()))
         self._phase("train")
         self._ledger.open(Round(number, self._run.clock.now_s(), Model(self._arrays, self._shapes)))
 
@@ -227,7 +227,7 @@ class ResourceAware(Strategy):
         current.start(now_s)
         self._run.history.start_round(self._run.run_id, current.number, now_s, 0.0)
         self._ask(grid, config)
-        is_fed = self._pacing.refills and self._dispatch.at_work() > 0
+        is_fed = self._pacing.refills and bool(self._dispatch.at_work())
         return current.asked > 0 or is_fed or now_s >= self._ends_s
 
     def _ask(self, grid: Grid, config: ConfigRecord) -> None:
@@ -249,7 +249,7 @@ class ResourceAware(Strategy):
 
     def _on_time(self) -> list[Sent]:
         """Orders whose replies will come; in rounds whoever is still at work is late already."""
-        return self._ledger.at_work(self._mailbox.pending("train")) if self._pacing.refills else []
+        return self._dispatch.at_work() if self._pacing.refills else []
 
     def _aggregate(self) -> ArrayRecord:
         current, knowledge = self._round, self._knowledge

@@ -14,6 +14,7 @@ from motley.selection import Pool, Turn
 
 _USUAL: dict[str, tuple[float, type]] = {
     "free": (True, bool),
+    "at_work": (False, bool),
     "examples": (100, int),
     "memory_bytes": (2**30, int),
     "download_s": (1.0, float),

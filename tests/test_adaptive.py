@@ -13,7 +13,7 @@ from motley.aggregation import AGGREGATIONS, Terms, Update
 from motley.aggregation.adaptive import SERVED
 from motley.policies import AdaptiveOptions
 from motley.selection import SELECTIONS
-from motley.selection.adaptive import MOST_BEHIND
+from motley.selection.adaptive import LEAD, MOST_BEHIND
 from motley.selection.base import Picks
 from motley.sizing import LEAST_STEPS, shared_time_s
 from motley.spec import Training
@@ -42,11 +42,23 @@ def test_nobody_gets_a_second_turn_while_another_waits_for_the_first(
     turns: list[int], count: int, value: float
 ) -> None:
     rows = pick(pool(len(turns), selected=turns), count, value=value).rows.tolist()
-    assert len(set(rows)) == min(count, len(turns))
-    behind = max(0, int(np.median(turns)) - MOST_BEHIND)
+    near = [each for each in turns if each + 1 <= LEAD * (min(turns) + 1)]
+    assert len(set(rows)) == min(count, len(near))
+    behind = max(0, int(np.median(near)) - MOST_BEHIND)
     taken = [max(turns[row], behind) for row in rows]
     left = [max(each, behind) for row, each in enumerate(turns) if row not in rows]
     assert not taken or not left or max(taken) <= min(left)
+
+
+def test_whoever_is_far_ahead_rests_until_the_others_have_caught_up() -> None:
+    assert pick(pool(3, selected=[9, 2, 3], free=[1, 0, 1], at_work=[0, 1, 0]), 3).rows.tolist() == [2]
+    assert pick(pool(2, selected=[9, 2], free=[1, 0], at_work=[0, 1]), 3).rest == "far ahead of others"
+
+
+def test_nobody_waits_for_those_who_are_away_overdue_flat_or_new() -> None:
+    assert pick(pool(2, selected=[9, 0], free=[1, 0]), 2).rows.tolist() == [0]
+    assert pick(pool(2, selected=[9, 0], battery=[1.0, 0.01]), 2).rows.tolist() == [0]
+    assert pick(pool(2, selected=[9, 0], free=[1, 0], at_work=[0, 1], ready=[1.0, 0.25]), 2).rows.tolist() == [0]
 
 
 def test_within_a_turn_the_one_with_most_to_teach_comes_first() -> None:

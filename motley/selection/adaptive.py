@@ -15,6 +15,9 @@ Yonetani, ICC 2019) must: nobody gets a second turn while another waits for the 
 so that each starts from a fresh model; batches are as small as the device's speed allows, since a batch
 costs by its examples; and the rate makes up for the local momentum that a short run can't build up.
 
+Where all are asked at once there are no turns, and whoever is done sooner would learn more often: a device
+rests while it has had LEAD times the turns of another that is there.
+
 Within a turn come first the devices whose examples the model knows least (Oort's statistical utility),
 those that are seldom there (REFL, Abdelmoniem et al., EuroSys 2023) and those with charge to spare. A
 device below its energy floor rests.
@@ -31,13 +34,20 @@ from motley.selection.columns import free_rows, rows_where
 MOST_BEHIND = 3
 """Turns that a newcomer has to make up for: more would let it learn alone for a long time."""
 
+LEAD = 3.0
+"""Holds Jain's index of participation at 0.75 or above, were two groups of devices as far apart as it allows."""
+
 
 def adaptive(pool: Pool, turn: Turn) -> Picks:
     """Take the K with the fewest turns; among equals, by value and chance."""
     options = options_as(AdaptiveOptions, turn.options)
-    rows = rows_where(free_rows(pool), ~_rests(pool, options.floor))
+    awake = ~_rests(pool, options.floor)
+    rows = rows_where(free_rows(pool), awake)
     if not len(rows):
         return Picks(rows, [], rest=f"charge below {options.floor:.0%}")
+    rows = rows_where(rows, ~_leads(pool, awake))
+    if not len(rows):
+        return Picks(rows, [], rest="far ahead of others")
     turns = pool.selected[rows]
     turns = np.maximum(turns, int(np.median(turns)) - MOST_BEHIND)
     worth = _worth(pool, rows)
@@ -50,6 +60,13 @@ def adaptive(pool: Pool, turn: Turn) -> Picks:
 def _rests(pool: Pool, floor: float) -> Bools:
     """Below the floor without being charged; a device without a battery never is."""
     return ~pool.charging & (np.nan_to_num(pool.battery, nan=1.0) < floor)
+
+
+def _leads(pool: Pool, awake: Bools) -> Bools:
+    """Has had far more turns than another that is there would have had by now, had it always been there."""
+    there = pool.free & awake | pool.at_work
+    fewest = np.min((pool.selected[there] + 1) / pool.ready[there], initial=np.inf)
+    return np.asarray(pool.selected + 1 > LEAD * fewest)
 
 
 def _worth(pool: Pool, rows: Ints) -> Floats:

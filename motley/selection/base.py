@@ -27,6 +27,8 @@ class Pool:
     names: Sequence[str]
     free: Bools
     """Can be asked now."""
+    at_work: Bools
+    """Has an order whose reply is not overdue."""
     examples: Ints
     memory_bytes: Ints
     download_s: Floats
