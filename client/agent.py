@@ -1,8 +1,8 @@
 """PID 1 of a device container: the exporter, and the executor that it keeps alive.
 
-The exporter starts first and outlives whatever happens to the rest. This process imports neither
-Flower nor PyTorch nor pydantic (13 MB in place of 21); all that it knows of their work comes as JSON
-lines over a pipe.
+The exporter starts first and outlives whatever happens to the rest; so do battery and heat, where the
+fleet file has them. This process imports neither Flower nor PyTorch nor pydantic (13 MB in place of 21);
+all that it knows of their work comes as JSON lines over a pipe.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from client.emulator import Emulator
 from client.metrics import DeviceCollector
 from client.settings import Settings, from_environment
 from motley.errors import MotleyError
@@ -36,7 +37,8 @@ class Agent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         cgroup = Cgroup()
-        self.collector = DeviceCollector(settings.node["device"], settings.node["device-class"], cgroup)
+        self._emulator = Emulator.of_node(settings.node, cgroup)
+        self.collector = DeviceCollector(settings.node["device"], settings.node["device-class"], cgroup, self._emulator)
         self._stopping = False
         self._executor = 0
 
@@ -47,6 +49,8 @@ class Agent:
 
     def run(self) -> int:
         """Keep an executor running; return 0 once stopped."""
+        if self._emulator is not None:
+            self._emulator.start()
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping:
             started = time.monotonic()

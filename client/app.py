@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 import os
 import platform
+import tempfile
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,20 @@ import flwr
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.work import answer, job_of, order_of
+from client.emulation import Emulation
+from client.memory import Fitting, Memory, Peak, own_limit_bytes
+from client.work import answer, bytes_per_example, job_of, order_of
 from motley import workload
 from motley.device import DeviceProfile
 from motley.limits import Cgroup, host_cores, host_memory_bytes
 from motley.messages import to_arrays
 from motley.monitor import PeakMemory
 from motley.training import data, loop, model
+from motley.training.jobs import Job
+from motley.workload import MemoryModel
+
+_COPIES = 3
+"""Of the model, that training adds: gradients, momenta and the update."""
 
 app = ClientApp()
 
@@ -37,9 +47,10 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train as ordered, with a batch lowered to what fits; report what was really done."""
+    """Train as ordered, in pieces that fit into memory; report what was really done."""
     cgroup, node = Cgroup(), context.node_config
     started, cpu_started = time.perf_counter(), time.process_time()
+    body = Emulation.from_node(node).control(_cpus(node, cgroup) or host_cores())
     _set_threads(node, cgroup)
     order = order_of(message)
     task, stop_after_s = str(order["task"]), float(order["stop_after_s"])
@@ -48,14 +59,25 @@ def train(message: Message, context: Context) -> Message:
     job = job_of(message, weights, data.read_shard(*_shard(node)), recipe, _free_bytes(cgroup))
     learner = model.build(task, seed=0, width=job.width)
     patience_s = stop_after_s or math.inf
-    with PeakMemory(cgroup) as memory:
-        done = loop.train(
-            learner, job, recipe.momentum, should_stop=lambda: time.perf_counter() - started >= patience_s
-        )
+
+    def should_stop() -> bool:
+        return time.perf_counter() - started >= patience_s
+
+    with PeakMemory(cgroup) as sampled:
+        peak = Peak(cgroup, sampled)
+        fitting = _fitting(cgroup, context, order, job, recipe)
+        if fitting is None:
+            done = loop.train(learner, job, recipe.momentum, should_stop, control=body.adjust)
+        else:
+            job = fitting.job
+            told = partial(_measured, fitting, peak)
+            done = loop.train(learner, job, recipe.momentum, should_stop, control=body.adjust, measured=told)
+            fitting.keep()
     measured = {
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu_started,
-        "peak_memory_bytes": memory.peak_bytes,
+        "peak_memory_bytes": peak.bytes,
+        **body.figures(),
     }
     return answer(message, job, done, measured, context)
 
@@ -63,11 +85,15 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Loss and accuracy of the model that was sent, on this device's own examples."""
-    _set_threads(context.node_config, Cgroup())
+    Emulation.from_node(context.node_config).check(begins=True)
+    cgroup, task = Cgroup(), str(order_of(message)["task"])
+    _set_threads(context.node_config, cgroup)
     examples = data.read_shard(*_shard(context.node_config))
-    judged = model.build(str(order_of(message)["task"]), seed=0)
+    judged = model.build(task, seed=0)
     model.load_arrays(judged, to_arrays(message.content.array_records["arrays"]))
-    loss, accuracy = loop.evaluate(judged, examples)
+    each_bytes = bytes_per_example(model.recipe_of(task), width=1.0)
+    batch = workload.fitting_batch_size(loop.EVALUATION_BATCH, len(examples), _free_bytes(cgroup), each_bytes)
+    loss, accuracy = loop.evaluate(judged, examples, batch)
     report = MetricRecord({"num-examples": len(examples), "loss": loss, "accuracy": accuracy})
     return Message(RecordDict({"report": report}), reply_to=message)
 
@@ -76,7 +102,7 @@ def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
     """What this device has, from its cgroup and its node configuration, with a short speed probe."""
     limits = cgroup.limits()
     cores = host_cores()
-    cpus = limits.cpus or _float(node, "cpus") or float(cores)
+    cpus = _cpus(node, cgroup) or float(cores)
     loop.set_threads(workload.threads_for(cpus, cores))
     return DeviceProfile(
         device=str(node["device"]),
@@ -92,11 +118,30 @@ def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
         down_bits_per_s=_float(node, "down"),
         up_bits_per_s=_float(node, "up"),
         latency_s=_float(node, "latency"),
-        battery_level=float(node.get("battery-level", -1.0)),
+        **Emulation.from_node(node).facts(),
         priority=float(node.get("priority", 1.0)),
         accelerators=int(_float(node, "accelerators")),
         versions=f"Python {platform.python_version()}, PyTorch {loop.torch_version()}, Flower {flwr.__version__}",
     )
+
+
+def _fitting(
+    cgroup: Cgroup, context: Context, order: Mapping[str, Any], job: Job, recipe: model.Recipe
+) -> Fitting | None:
+    """What suits the job to this device's memory; None where no limit is this device's own."""
+    node = context.node_config
+    limit_bytes = own_limit_bytes(cgroup.limits().memory_bytes, int(_float(node, "memory")))
+    if limit_bytes is None:
+        return None
+    note = Path(tempfile.gettempdir()) / f"motley-memory-{node['device']}.json"
+    base_bytes = (cgroup.usage().working_set_bytes or 0) + _COPIES * sum(each.nbytes for each in job.weights.values())
+    unknown = MemoryModel(base_bytes, bytes_per_example(recipe, job.width))
+    key = f"{order['task']} at width {job.width:g}"
+    return Fitting(Memory(cgroup, limit_bytes, note), context, key, unknown, job, order)
+
+
+def _measured(fitting: Fitting, peak: Peak, examples: int) -> int:
+    return fitting.measured(examples, peak.bytes)
 
 
 def _shard(node: dict[str, Any]) -> tuple[Path, int]:
@@ -108,7 +153,12 @@ def _float(node: dict[str, Any], key: str) -> float:
 
 
 def _set_threads(node: dict[str, Any], cgroup: Cgroup) -> None:
-    loop.set_threads(workload.threads_for(cgroup.limits().cpus or _float(node, "cpus") or None, host_cores()))
+    loop.set_threads(workload.threads_for(_cpus(node, cgroup), host_cores()))
+
+
+def _cpus(node: dict[str, Any], cgroup: Cgroup) -> float | None:
+    """The quota, or what the fleet file says where nothing enforces it; None where neither does."""
+    return cgroup.limits().cpus or _float(node, "cpus") or None
 
 
 def _free_bytes(cgroup: Cgroup) -> int:

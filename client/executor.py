@@ -22,18 +22,22 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from client import runtime
 from client.bridge import ABANDONED, CANCEL, CONNECTED, REPLY, TASK
 from client.frames import Frames, pack
 from client.supernode import SuperNode
+from client.watch import LOOK_S, Watch, age_s
+from motley.device import DeviceStop, Outcome
 from motley.flower import adapt_object_pulls
 from motley.limits import Cgroup, host_cores
 from motley.processes import die_with_parent
 from motley.workload import threads_for
 
 _CHILD_OOM_SCORE = "1000"
+_STOPS = (Outcome.BATTERY_EMPTY, Outcome.TOO_HOT)
 
 
 class Stopped(BaseException):
@@ -84,16 +88,18 @@ class Executor:
             die_with_parent(parent, signal.SIGKILL)
             _child(theirs, task, self._execute)
         theirs.close()
+        sent = task.envelope.metadata
+        watch = Watch(self._child, sent.ttl, time.monotonic() - age_s(sent.created_at, time.time()))
         try:
-            parts, wanted = _collect(ours, channel, frames)
+            parts, wanted, given_up = _collect(ours, channel, frames, watch)
         finally:
             ours.close()
-        if not wanted:
+        if given_up or not wanted:
             self.kill_child()
         _, status = os.waitpid(self._child, 0)
         self._child = 0
-        if not wanted:
-            return None, ""
+        if given_up or not wanted:
+            return None, given_up
         if parts is not None:
             return runtime.Reply.from_parts(parts), ""
         if os.WIFSIGNALED(status):
@@ -109,27 +115,37 @@ class Executor:
         return f"out_of_memory: ClientApp killed at the memory limit of {limit // 1024**2} MiB"
 
 
-def _collect(ours: socket.socket, channel: socket.socket, frames: Frames) -> tuple[list[bytes] | None, bool]:
-    """What the child sends, None if it dies first; and whether the SuperNode still wants it."""
+def _collect(
+    ours: socket.socket, channel: socket.socket, frames: Frames, watch: Watch
+) -> tuple[list[bytes] | None, bool, str]:
+    """What the child sends, None if it ends first; whether it is still wanted; and why it was given up on, if so."""
     from_child = Frames(ours)
     while True:
-        ready = select.select([ours, channel], [], [])[0]
+        ready = select.select([ours, channel], [], [], LOOK_S)[0]
         if channel in ready and [CANCEL] in frames.read():
-            return None, False
+            return None, False, ""
         if ours in ready:
             try:
                 for parts in from_child.read():
-                    return parts, True
+                    return parts, True, ""
             except EOFError:
-                return None, True
+                return None, True, ""
+        elif given_up := watch.look(time.monotonic()):
+            return None, True, given_up
 
 
 def _event(kind: str, reply: runtime.Reply | None, reason: str, seconds: float) -> dict[str, Any]:
     outcome = reason.partition(":")[0]
     if not outcome:
-        outcome = "abandoned" if reply is None else "raised" if reply.failure else "finished"
+        outcome = "abandoned" if reply is None else _outcome(reply.failure)
     figures = json.loads(reply.figures) if reply and reply.figures else {}
     return {"event": "end", "type": kind, "outcome": outcome, "wall_s": seconds, "figures": figures}
+
+
+def _outcome(failure: str) -> str:
+    """How a child ended that has given a reply: device stops have their own names."""
+    kind = failure.partition(":")[0]
+    return kind if kind in _STOPS else "raised" if failure else "finished"
 
 
 def _child(channel: socket.socket, task: runtime.Task, execute: Callable[[Any], runtime.Reply]) -> None:
@@ -139,7 +155,12 @@ def _child(channel: socket.socket, task: runtime.Task, execute: Callable[[Any], 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         _be_first_to_go()
-        channel.sendall(pack(execute(task).parts()))
+        try:
+            reply = execute(task)
+        except DeviceStop as stop:
+            reply = runtime.error_reply(task, f"{stop.outcome}: {stop}")
+            reply = replace(reply, figures=json.dumps(dict(stop.figures)))
+        channel.sendall(pack(reply.parts()))
         code = 0
     except BaseException:
         traceback.print_exc()

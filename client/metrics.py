@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from motley.limits import Cgroup
+
+if TYPE_CHECKING:
+    from client.emulator import Emulator, Reading
+    from motley.physics import Body
 
 _LAST_TRAIN = {
     "batch_size": ("motley_client_batch_size", "Batch size of the last training, as really used."),
@@ -27,13 +31,14 @@ _COUNTS = {
 class DeviceCollector(Collector):
     """Turns events into figures; reads the cgroup at each scrape."""
 
-    def __init__(self, device: str, device_class: str, cgroup: Cgroup) -> None:
-        self._device, self._class, self._cgroup = device, device_class, cgroup
+    def __init__(self, device: str, device_class: str, cgroup: Cgroup, emulator: Emulator | None = None) -> None:
+        self._device, self._class, self._cgroup, self._emulator = device, device_class, cgroup, emulator
         self._lock = threading.Lock()
         self._connected = self._busy = False
         self._restarts = 0
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._totals = dict.fromkeys(_COUNTS, 0.0)
+        self._paused_s = 0.0
         self._last: dict[str, float] = {}
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -62,6 +67,7 @@ class DeviceCollector(Collector):
 
     def _end(self, event: Mapping[str, Any]) -> None:
         self._outcomes[event["type"], event["outcome"]] += 1
+        self._paused_s += float(event["figures"].get("paused_s", 0.0))
         if event["type"] != "train" or event["outcome"] != "finished":
             return
         figures = event["figures"]
@@ -80,6 +86,8 @@ class DeviceCollector(Collector):
         yield from self._usage()
         with self._lock:
             yield from self._work()
+            if self._emulator is not None:
+                yield from self._emulated(self._emulator.body, self._emulator.reading)
 
     def _limits(self) -> Iterator[Any]:
         limits = self._cgroup.limits()
@@ -122,6 +130,22 @@ class DeviceCollector(Collector):
             "Most memory in use during the last training, page cache left out.",
             self._last.get("peak"),
         )
+
+    def _emulated(self, body: Body, reading: Reading) -> Iterator[Any]:
+        """Battery, power and heat, as far as the fleet file has them."""
+        condition = reading.condition
+        yield from _gauge("motley_client_power_watts", "Power drawn, modelled from the CPU time.", reading.watts)
+        joules = 3600 * reading.energy_wh
+        yield from _counter("motley_client_energy_joules", "Energy drawn, modelled from the CPU time.", joules)
+        if body.has_battery:
+            charging = float(body.is_charging(condition.at_s))
+            yield from _gauge("motley_client_battery_ratio", "Charge of the battery, modelled.", body.level(condition))
+            yield from _gauge("motley_client_charging", "1 while the battery charges, as modelled.", charging)
+        if body.has_heat:
+            text = "Temperature of the device, modelled from the power."
+            yield from _gauge("motley_client_temperature_celsius", text, condition.celsius)
+            text = "Time that training was paused so as not to run above the modelled throttling temperature."
+            yield from _counter("motley_client_thermal_pause_seconds", text, self._paused_s)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Iterator[GaugeMetricFamily]:

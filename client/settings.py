@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from client.emulator import KEYS
 from motley.environment import port_of
 from motley.errors import InputError
 
 PREFIX = "MOTLEY_"
 _AGENT_ONLY = ("superlink", "runtime-port", "metrics-port", "warm", "ready-file")
-_TEXT = ("device", "device-class", "data")
+_TEXT = ("device", "device-class", "data", "condition")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         if not given.get(key):
             name = PREFIX + key.upper().replace("-", "_")
             raise InputError(f"{name} is not set; the agent is meant to be started from the generated compose file")
+    ready_file = given.get("ready-file", "/tmp/ready")
+    if given.keys() & KEYS.keys():
+        given.setdefault("condition", f"{ready_file}-condition.json")
     return Settings(
         superlink=given["superlink"],
         runtime_port=port_of(environment, "MOTLEY_RUNTIME_PORT", 9094),
         metrics_port=port_of(environment, "MOTLEY_METRICS_PORT", 9101),
         warm=given.get("warm", "client.app"),
-        ready_file=given.get("ready-file", "/tmp/ready"),
+        ready_file=ready_file,
         node={key: value for key, value in sorted(given.items()) if key not in _AGENT_ONLY},
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 
 from motley import workload
@@ -25,25 +25,49 @@ def order_of(message: Message) -> dict[str, Any]:
 
 
 def job_of(message: Message, weights: Arrays, examples: Examples, recipe: Recipe, free_bytes: int) -> Job:
-    """The work that was ordered, with a batch lowered to what fits into `free_bytes`.
+    """The work that was ordered, in pieces whose activations fit into `free_bytes` as far as the recipe knows.
 
-    A smaller batch means more steps, so that as many examples are processed, and a rate lowered with
-    the square root of the batch.
+    Batch, rate and steps are the order's: a batch that does not fit is gone through in pieces.
     """
     order = order_of(message)
-    asked, width = int(order["batch_size"]), float(order["width"])
-    bytes_per_example = max(1, int(recipe.bytes_per_example * width))
-    batch = workload.fitting_batch_size(asked, len(examples), free_bytes, bytes_per_example)
-    shrunk = batch < min(asked, len(examples))
+    width = float(order["width"])
+    batch = max(1, min(int(order["batch_size"]), len(examples)))
+    piece = workload.fitting_batch_size(batch, len(examples), free_bytes, bytes_per_example(recipe, width))
     return Job(
         weights=weights,
         examples=examples,
         batch_size=batch,
-        learning_rate=float(order["learning_rate"]) * (np.sqrt(batch / asked) if shrunk else 1.0),
-        steps=max(1, int(order["steps"]) * asked // batch) if shrunk else int(order["steps"]),
+        learning_rate=float(order["learning_rate"]),
+        steps=int(order["steps"]),
         seed=int(order["seed"]),
         proximal=float(order["proximal"]),
         width=width,
+        physical_batch=piece if piece < batch else 0,
+    )
+
+
+def bytes_per_example(recipe: Recipe, width: float) -> int:
+    """Memory that an example takes in a model of that width; at least one byte."""
+    return max(1, int(recipe.bytes_per_example * width))
+
+
+def fitted(job: Job, order: Mapping[str, Any], fitting: int) -> Job:
+    """The same job with a batch of `fitting` examples where the order leaves that to the device.
+
+    As many examples are processed, in fewer or more steps, and the rate follows the batch by the order's
+    rule. Never more than the order's cap, the device's examples, or what was ordered in all.
+    """
+    if not order.get("fit"):
+        return job
+    asked, held = int(order["batch_size"]), len(job.examples)
+    most = workload.processed(held, job.batch_size, job.steps)
+    batch = max(1, min(fitting, int(order["physical_batch"]) or fitting, held, most))
+    scaling, warm_up = order["rate_scaling"], float(order["warm_up"])
+    return replace(
+        job,
+        batch_size=batch,
+        steps=workload.steps_within(held, batch, most),
+        learning_rate=workload.scaled_rate(job.learning_rate, batch, scaling, warm_up, reference_batch=asked),
     )
 
 
@@ -62,6 +86,7 @@ def answer(message: Message, job: Job, done: Trained, measured: Mapping[str, flo
         "num-examples": done.examples,
         "steps": done.steps,
         "batch_size": job.batch_size,
+        "physical_batch": done.physical_batch or job.longest_batch,
         "learning_rate": float(job.learning_rate),
         "train_loss": done.loss,
         "squared_loss": done.squared_loss,

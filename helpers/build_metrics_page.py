@@ -15,10 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prometheus_client.metrics_core import Metric
 
+from client.emulator import Emulator
 from client.metrics import DeviceCollector
 from motley.device import DeviceLimits, DeviceProfile, Outcome, RoundOutcome
 from motley.history import History
 from motley.limits import Cgroup, Usage
+from motley.physics import Body
 from motley.records import RoundRow, RunRow
 from server.metrics import FleetCollector
 
@@ -30,6 +32,9 @@ UNITS = {
     "_seconds": "seconds",
     "_bytes": "bytes",
     "_cores": "cores",
+    "_watts": "watts",
+    "_joules": "joules",
+    "_celsius": "degrees Celsius",
     "_ratio": "0 to 1",
 }
 """By how a name ends; the first that fits counts."""
@@ -54,8 +59,9 @@ Scraped with `job="motley-server"`.
 ## Devices
 
 Shown at port 9101 of each device's container: limits and use from its cgroup, the rest from the events of
-its executor. Scraped with `job="motley-client"`, `client` and `device_class`, which therefore stand on every
-one of these metrics and not in the table.
+its executor. What is modelled is there only where the fleet file has `battery`, `power` or `heat`.
+Scraped with `job="motley-client"`, `client` and `device_class`, which therefore stand on every one of these
+metrics and not in the table.
 
 {device}
 """
@@ -96,7 +102,9 @@ def device_metrics() -> list[Metric]:
     """All that a device's collector gives, after one training."""
     figures = {"batch_size": 32, "learning_rate": 0.1, "train_loss": 0.5, "steps": 4, "num-examples": 128}
     figures |= {"wall_s": 2.0, "peak_memory_bytes": 2**28}
-    collector = DeviceCollector("client-1", "fast", _Limited())
+    body = Body(throttle_celsius=45.0, limit_celsius=60.0, capacity_wh=10.0)
+    emulator = Emulator(body, level=0.5, cpu_s=lambda: 0.0, cpus=0.5)
+    collector = DeviceCollector("client-1", "fast", _Limited(), emulator)
     collector.take({"event": "connected"})
     collector.take({"event": "start", "type": "train"})
     collector.take({"event": "end", "type": "train", "outcome": "finished", "wall_s": 2.0, "figures": figures})

@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 FleetArgument = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.")]
@@ -187,6 +187,49 @@ def runs(
     from motley.running import list_runs
 
     list_runs(directory, json_file)
+
+
+@app.command()
+def monitor(
+    interval: Annotated[str, typer.Option(help="Between two samples: '500ms', or seconds.")] = "1s",
+    duration: Annotated[str | None, typer.Option(help="How long: '30s', '5m'; else until Ctrl-C.")] = None,
+    max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory limit: '512m'.")] = None,
+    max_cpu_percent: Annotated[float | None, typer.Option(help="CPU limit, of the quota or of all cores.")] = None,
+    max_gpu_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory limit of each GPU.")] = None,
+    max_temp: Annotated[float | None, typer.Option(metavar="CELSIUS", help="Temperature limit.")] = None,
+    max_power: Annotated[str | None, typer.Option(metavar="WATTS", help="Power limit: '15w'.")] = None,
+    min_battery: Annotated[str | None, typer.Option(metavar="SHARE", help="Least charge: '20%'.")] = None,
+    pid: Annotated[int | None, typer.Option(min=1, help="Watch this process and its descendants.")] = None,
+    simulate_load: Annotated[bool, typer.Option("--simulate-load", help="Use real CPU and memory, governed.")] = False,
+    strategy: Annotated[str | None, typer.Option(help="What governs it; dynamic if not given.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write each sample here: .jsonl or .csv.")] = None,
+    serve: Annotated[int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Prometheus on loopback.")] = None,
+    otel: Annotated[bool, typer.Option("--otel", help="Export over OTLP, as the OTEL_ variables say.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Watch this machine or one process against limits; on a terminal live, else a line a sample."""
+    from motley.watching.command import watch
+    from motley.watching.request import Request
+
+    watch(
+        Request(
+            interval,
+            duration,
+            max_memory,
+            max_cpu_percent,
+            max_gpu_memory,
+            max_temp,
+            max_power,
+            min_battery,
+            strategy,
+            simulate_load,
+            save,
+            serve,
+            otel,
+            json_file,
+            pid,
+        )
+    )
 
 
 @app.command()

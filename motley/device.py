@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+REPLY_GRACE_S = 60.0
+"""How long after an order's deadline its reply is still taken: its message lives so much longer."""
+
 
 @dataclass(frozen=True)
 class DeviceLimits:
@@ -51,6 +54,8 @@ class DeviceProfile:
     battery_level: float = -1.0
     """0–1; -1 where there is no battery."""
     charging: bool = False
+    resting: bool = False
+    """It takes no work now: its battery is empty, or it is too hot."""
     priority: float = 1.0
     """For the policy `priority`: higher comes first."""
     accelerators: int = 0
@@ -88,6 +93,14 @@ class WorkOrder:
     """Share of the model's channels that the device trains (HeteroFL)."""
     compression: str = "none"
     """How the update travels: none, int8 or topk."""
+    fit: bool = False
+    """The device may take the largest batch that its memory holds in place of `batch_size`, for as many examples."""
+    physical_batch: int = 0
+    """Most examples that the device may hold in memory at one time; 0 where nothing is known against more."""
+    rate_scaling: str = "none"
+    """How `learning_rate` follows a batch that the device has changed: sqrt, linear or none."""
+    warm_up: float = 1.0
+    """How far the warm-up of a linearly scaled rate has come, 0–1."""
 
 
 class Outcome(StrEnum):
@@ -99,7 +112,20 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     REFUSED = "refused"
     BATTERY_EMPTY = "battery_empty"
+    TOO_HOT = "too_hot"
     UNREACHABLE = "unreachable"
+
+
+class DeviceStop(BaseException):
+    """The device ends its work now, without an update. Not an Exception, so that nobody on the way handles it.
+
+    figures: what may be reported of the work all the same.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str, figures: Mapping[str, float] | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.figures = figures or {}
 
 
 @dataclass(frozen=True)

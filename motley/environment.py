@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from motley.errors import InputError
-from motley.spec import Device
+
+if TYPE_CHECKING:
+    from motley.hardware import DeviceSpec
+    from motley.spec import Device
 
 
 def device_environment(device: Device) -> dict[str, str]:
@@ -16,7 +20,7 @@ def device_environment(device: Device) -> dict[str, str]:
 def class_environment(device: Device) -> dict[str, str]:
     """The variables that a device shares with its class; what the fleet file leaves out is left out."""
     spec = device.spec
-    network, battery = spec.network, spec.battery
+    network = spec.network
     known: dict[str, object] = {
         "DEVICE_CLASS": device.class_name,
         "CPUS": spec.cpus,
@@ -26,11 +30,30 @@ def class_environment(device: Device) -> dict[str, str]:
         "DOWN": network and network.down,
         "UP": network and network.up,
         "LATENCY": network and network.latency,
-        "BATTERY_LEVEL": battery and battery.level,
+        **_body(spec),
         "ACCELERATORS": spec.accelerators or None,
         "PRIORITY": None if spec.priority == 1 else spec.priority,
     }
     return {f"MOTLEY_{name}": _text(value) for name, value in known.items() if value is not None}
+
+
+def _body(spec: DeviceSpec) -> dict[str, object]:
+    """What the emulation of battery and heat needs; client.emulation reads it."""
+    battery, power, heat = spec.battery, spec.power, spec.heat
+    has_window = battery is not None and 0 < battery.charging_share < 1
+    return {
+        "BATTERY_CAPACITY": battery and battery.capacity,
+        "BATTERY_LEVEL": battery and battery.level,
+        "BATTERY_FLOOR": battery and battery.floor,
+        "BATTERY_CHARGE": battery and battery.charge,
+        "BATTERY_CHARGING_SHARE": battery and (battery.charging_share or None),
+        "BATTERY_CHARGING_FROM": battery.charging_from if battery and has_window else None,
+        "POWER_IDLE": power and power.idle,
+        "POWER_BUSY": power and power.busy,
+        "HEAT_AMBIENT": heat and heat.ambient_celsius,
+        "HEAT_THROTTLE": heat and heat.throttle_celsius,
+        "HEAT_LIMIT": heat and heat.limit_celsius,
+    }
 
 
 def port_of(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -22,6 +22,7 @@ from motley.population import (
     AnySeconds,
     AnyShare,
     Distribution,
+    Uniform,
     draws,
     least,
 )
@@ -42,6 +43,7 @@ from motley.quantities import (
 _MIB = 1024**2
 _CPU_DIGITS = 10_000
 _LEAST_READY, _LEAST_SESSION_S = 1e-6, 0.001
+_ANY_TIME: Distribution[float] = Distribution(uniform=Uniform(low=0.0, high=1.0))
 
 
 class Network(Strict):
@@ -65,6 +67,17 @@ class Battery(Strict):
     """Power that flows in while it charges."""
     charging_share: Share | None = None
     """Share of each day that it charges; None: always or never, as `charging` says."""
+    charging_from: AnyShare | None = None
+    """When in the day it begins to charge, 0–1; None: at a time of its own, all as likely.
+
+    The day begins with the run on the virtual clock, and with the device in a container.
+    """
+
+    @model_validator(mode="after")
+    def _window_has_a_length(self) -> Battery:
+        if self.charging_from is not None and self.charging_share is None:
+            raise RuleError(("charging_from",), "charging_from does nothing without charging_share; write both")
+        return self
 
 
 class Power(Strict):
@@ -133,9 +146,10 @@ class BatterySpec:
     capacity: float
     level: float
     floor: float
-    charging: bool
     charge: float
-    charging_share: float | None
+    charging_share: float
+    """1 for always, 0 for never."""
+    charging_from: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +222,11 @@ class DeviceClass(Strict):
     def is_drawn(self) -> bool:
         """Its devices differ, because something in it is a distribution."""
         network, battery, availability = self.network, self.battery, self.availability
+        if battery is not None and battery.charging_share is not None and battery.charging_from is None:
+            return True
         places = (
-            *(self.cpus, self.memory, self.ms_per_example, battery and battery.level),
+            *(self.cpus, self.memory, self.ms_per_example),
+            *((battery.level, battery.charging_from) if battery else ()),
             *((network.down, network.up, network.latency) if network else ()),
             *((availability.ready, availability.session) if availability else ()),
         )
@@ -266,8 +283,14 @@ class DeviceClass(Strict):
         if own is None:
             return draws(None)
         levels = draws(own.level, *key, "battery", "level")
-        rest = own.floor, own.charging, own.charge, own.charging_share
-        return (BatterySpec(own.capacity, level, *rest) for level in levels)
+        share, begin = own.charging_share, own.charging_from
+        if share is None:
+            share, begin = float(own.charging), 0.0
+        begins = draws(_ANY_TIME if begin is None else begin, *key, "battery", "charging_from")
+        return (
+            BatterySpec(own.capacity, level, own.floor, own.charge, share, at)
+            for level, at in zip(levels, begins, strict=False)
+        )
 
     def _availabilities(self, key: tuple[object, ...]) -> Iterator[AvailabilitySpec | None]:
         own = self.availability

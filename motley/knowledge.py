@@ -36,10 +36,11 @@ _TYPES: dict[str, type] = {
     **dict.fromkeys(_WHOLE, np.int64),
     **dict.fromkeys(_REAL, np.float64),
     "charging": np.bool_,
+    "resting": np.bool_,
 }
 _FROM_PROFILE = (
     *("examples", "memory_bytes", "gflops", "down_bits_per_s", "up_bits_per_s", "latency_s"),
-    *("pinned_batch_size", "pinned_learning_rate", "priority", "charging"),
+    *("pinned_batch_size", "pinned_learning_rate", "priority", "charging", "resting"),
 )
 _UNKNOWN = ("compute_factor", "link_factor", "loss", "squared_loss", "accuracy")
 
@@ -115,6 +116,7 @@ class Knowledge:
     def learn(self, outcome: RoundOutcome) -> None:
         """Keep what the next plans need to know of this device."""
         row = self.row(outcome.device)
+        self._columns["resting"][row] = outcome.outcome in (Outcome.BATTERY_EMPTY, Outcome.TOO_HOT)
         if outcome.outcome is Outcome.OUT_OF_MEMORY:
             self._columns["batch_limit"][row] = max(1, outcome.batch_size // 2)
         if outcome.outcome in _KNOWN and outcome.examples:
@@ -131,6 +133,10 @@ class Knowledge:
         self._columns["battery"][self.row(device)] = level
         self._columns["charging"][self.row(device)] = charging
 
+    def resting(self) -> list[str]:
+        """Devices that took no work when they were last heard of: their battery was empty, or they were too hot."""
+        return [self.names[row] for row in np.flatnonzero(self.column("resting"))]
+
     def example_s(self) -> Floats:
         """Expected training seconds for one example."""
         return self.column("nominal_example_s") * self._factor("compute_factor")
@@ -145,7 +151,7 @@ class Knowledge:
         download_s, upload_s = self.transfer_s()
         return Pool(
             names=self.names,
-            free=free,
+            free=free & ~self.column("resting"),
             at_work=np.zeros(len(self), bool) if at_work is None else at_work,
             examples=self._copy("examples"),
             memory_bytes=self._copy("memory_bytes"),

@@ -36,7 +36,7 @@ Q = TypeVar("Q", int, float)
 PLAIN, DRAWN = "[plain]", "[drawn]"
 """Marks that pydantic puts into the path of an error; they stand for no key of the file."""
 
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,24})?([eE][-+]?[0-9]{1,3})?")
 _NORMAL = NormalDist()
 _LEAST_U = 2.0**-54
 

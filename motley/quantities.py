@@ -28,6 +28,9 @@ MAX_MEMORY_BYTES = 2**50
 ALL = 0
 """The value of `devices_per_round: all`."""
 
+FIT = 0
+"""The value of `batch_size: fit`."""
+
 BUILT_IN_TASKS = ("digits", "synthetic", "cifar10", "fashion_mnist")
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -53,6 +56,15 @@ def _auto(value: object) -> object:
     if isinstance(value, str) and value != "auto":
         raise ValueError(f"'{value}' is neither a number nor 'auto'")
     return None if value == "auto" else value
+
+
+def _auto_or_fit(value: object) -> object:
+    """`fit` becomes FIT: each device takes the largest batch that its memory holds."""
+    if isinstance(value, str) and value not in ("auto", "fit"):
+        raise ValueError(f"'{value}' is neither a number, 'auto' nor 'fit'")
+    if value == FIT and not isinstance(value, bool):
+        raise ValueError("a batch of 0 learns nothing; write a number from 1, 'auto' or 'fit'")
+    return {"auto": None, "fit": FIT}[value] if isinstance(value, str) else value
 
 
 def _auto_or_seconds(value: object) -> float | None:
@@ -91,6 +103,7 @@ def _as_text(parse: Any, form: Any) -> Any:
 
 _or_all = PlainSerializer(lambda value: "all" if value == ALL else value)
 _or_auto = PlainSerializer(lambda value: "auto" if value is None else value)
+_or_fit = PlainSerializer(lambda value: {None: "auto", FIT: "fit"}.get(value, value))
 
 Name = Annotated[str, AfterValidator(_name)]
 Task = Annotated[str, AfterValidator(_task)]
@@ -109,6 +122,7 @@ Spread = Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)]
 
 DevicesPerRound = Annotated[int, BeforeValidator(_all), _or_all]
 BatchSize = Annotated[Annotated[int, Field(ge=1, le=65536)] | None, BeforeValidator(_auto), _or_auto]
+FittingBatchSize = Annotated[Annotated[int, Field(ge=0, le=65536)] | None, BeforeValidator(_auto_or_fit), _or_fit]
 LearningRate = Annotated[
     Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None, BeforeValidator(_auto), _or_auto
 ]

@@ -14,9 +14,19 @@ from motley.knowledge import Knowledge
 from motley.local_work import Estimate, fixed_steps, sized_steps, stop_after_s
 from motley.policies import AdaptiveOptions, FedProxOptions, options_as
 from motley.selection.base import Pool
-from motley.spec import Training
+from motley.spec import FIT, Training
 from motley.widths import fitting_width
-from motley.workload import auto_batch_size, auto_learning_rate, effective_steps, processed, quick_batch_size
+from motley.workload import (
+    MemoryModel,
+    RateScaling,
+    auto_batch_size,
+    effective_steps,
+    fitting_batch,
+    processed,
+    quick_batch_size,
+    scaled_rate,
+    warm_up_share,
+)
 
 LEAST_STEPS = 4
 """A run of fewer steps learns little for what its transfers cost."""
@@ -41,7 +51,10 @@ def order_for(
 ) -> WorkOrder:
     """The order for the device in `row`; `time_s` is what `partial` and `sized` work is cut to."""
     task, chosen = knowledge.task, training.chosen
-    batch, rate = _batch_and_rate(training, knowledge, row, estimate)
+    batch = _batch(training, knowledge, row, estimate)
+    scaling = _scaling(training, knowledge, row)
+    warm_up = _warm_up(training, knowledge, scaling)
+    rate = _pinned_rate(training, knowledge, row) or scaled_rate(task.learning_rate, batch, scaling, warm_up)
     examples = int(knowledge.column("examples")[row])
     steps = fixed_steps(examples, batch, training.local_epochs)
     stop_s = None
@@ -64,20 +77,52 @@ def order_for(
         proximal=_proximal(training),
         width=_width(training, knowledge, row),
         compression=choose(chosen.compression, up_rate, task.model_bytes, estimate.example_s * work),
+        fit=_fits_itself(training, knowledge, row),
+        physical_batch=int(knowledge.column("batch_limit")[row]),
+        rate_scaling=scaling,
+        warm_up=warm_up,
     )
 
 
-def _batch_and_rate(training: Training, knowledge: Knowledge, row: int, estimate: Estimate) -> tuple[int, float]:
+def _batch(training: Training, knowledge: Knowledge, row: int, estimate: Estimate) -> int:
+    """What is pinned, or what the rules come to; no more than half of what a device was killed with."""
     pinned = int(knowledge.column("pinned_batch_size")[row]) or training.batch_size
     examples, memory_bytes = int(knowledge.column("examples")[row]), int(knowledge.column("memory_bytes")[row])
-    batch = pinned or auto_batch_size(memory_bytes, examples)
-    if not pinned and training.chosen.local_work == "sized":
-        smallest = options_as(AdaptiveOptions, training.policy_options).smallest_batch
-        batch = min(batch, quick_batch_size(estimate.example_s, smallest))
+    if _fits_itself(training, knowledge, row):
+        batch = min(examples, _expected_fit(training, knowledge, row))
+    else:
+        batch = pinned or auto_batch_size(memory_bytes, examples)
+        if not pinned and training.chosen.local_work == "sized":
+            smallest = options_as(AdaptiveOptions, training.policy_options).smallest_batch
+            batch = min(batch, quick_batch_size(estimate.example_s, smallest))
     limit = int(knowledge.column("batch_limit")[row])
-    batch = min(batch, limit) if limit else batch
-    pinned_rate = _pinned_rate(training, knowledge, row)
-    return batch, pinned_rate or auto_learning_rate(knowledge.task.learning_rate, batch)
+    return max(1, min(batch, limit) if limit else batch)
+
+
+def _fits_itself(training: Training, knowledge: Knowledge, row: int) -> bool:
+    """Whether the device finds its own batch."""
+    return training.batch_size == FIT and not knowledge.column("pinned_batch_size")[row]
+
+
+def _expected_fit(training: Training, knowledge: Knowledge, row: int) -> int:
+    """What the device's memory should hold, as far as the recipe knows: where the device begins."""
+    task, width = knowledge.task, _width(training, knowledge, row)
+    model = MemoryModel(task.need_bytes(width), max(1.0, task.bytes_per_example * width))
+    return fitting_batch(model, int(knowledge.column("memory_bytes")[row]))
+
+
+def _scaling(training: Training, knowledge: Knowledge, row: int) -> RateScaling:
+    if _pinned_rate(training, knowledge, row):
+        return "none"
+    return training.rate_scaling or "sqrt"
+
+
+def _warm_up(training: Training, knowledge: Knowledge, scaling: RateScaling) -> float:
+    """By the passes that the rounds before this one were planned to make."""
+    if scaling != "linear":
+        return 1.0
+    rounds = int(knowledge.column("last_selected").max(initial=0))
+    return warm_up_share(scaling, rounds * training.local_epochs)
 
 
 def _pinned_rate(training: Training, knowledge: Knowledge, row: int) -> float:

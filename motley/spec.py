@@ -21,14 +21,15 @@ from motley.population import Distribution
 from motley.quantities import (
     ALL,
     BUILT_IN_TASKS,
+    FIT,
     MAX_DEVICES,
     MAX_ROUNDS,
     MEMORY_FLOOR_BYTES,
     MIN_CPUS,
-    BatchSize,
     Cores,
     Deadline,
     DevicesPerRound,
+    FittingBatchSize,
     LearningRate,
     Memory,
     Name,
@@ -44,6 +45,7 @@ from motley.quantities import (
 __all__ = [
     "ALL",
     "BUILT_IN_TASKS",
+    "FIT",
     "MAX_DEVICES",
     "MAX_ROUNDS",
     "MEMORY_FLOOR_BYTES",
@@ -87,8 +89,10 @@ class Training(Strict):
     """μ of FedProx's proximal term, with any policy; None leaves it to the policy."""
     devices_per_round: DevicesPerRound = ALL
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
-    batch_size: BatchSize = None
+    batch_size: FittingBatchSize = None
     learning_rate: LearningRate = None
+    rate_scaling: Literal["sqrt", "linear"] | None = None
+    """How a learning rate that is not pinned follows the batch; None: sqrt."""
     target_accuracy: Ratio | None = None
     deadline: Deadline = None
     quorum: Ratio = 1.0

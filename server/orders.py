@@ -28,6 +28,10 @@ def order_content(order: WorkOrder, task: str, seed: int, arrays: ArrayRecord, c
         "proximal": order.proximal,
         "width": order.width,
         "compression": order.compression,
+        "fit": order.fit,
+        "physical_batch": order.physical_batch,
+        "rate_scaling": order.rate_scaling,
+        "warm_up": order.warm_up,
         "seed": seed,
     }
     return RecordDict({"arrays": arrays, "order": ConfigRecord({**config, **what})})

@@ -26,7 +26,10 @@ _UNREACHABLE: dict[int, str] = {
     ErrorCode.MESSAGE_UNAVAILABLE: "the order expired before the device answered",
 }
 
-_SAID_BY_DEVICE = {each.value: each for each in (Outcome.OUT_OF_MEMORY, Outcome.CRASHED, Outcome.BATTERY_EMPTY)}
+_SAID_BY_DEVICE = {
+    each.value: each
+    for each in (Outcome.OUT_OF_MEMORY, Outcome.CRASHED, Outcome.LATE, Outcome.BATTERY_EMPTY, Outcome.TOO_HOT)
+}
 
 
 def read_update(

@@ -18,6 +18,8 @@ import motley
 from motley import cli, comparing, deployment
 from motley.comparison.request import Comparison
 from motley.errors import FleetFileError, HostError, InputError, MotleyError, RunFailed
+from motley.watching import command as watching
+from motley.watching.request import Request
 
 Command = Callable[..., tuple[Any, str, str]]
 
@@ -44,14 +46,14 @@ def test_version(command: Command) -> None:
 def test_help_names_every_command(command: Command) -> None:
     code, out, _ = command("--help")
     assert code == 0
-    for name in ("compose", "run", "simulate", "compare", "up", "down", "status", "runs", "doctor"):
-        assert f"\n  {name} " in out
+    for name in ("compose", "run", "simulate", "compare", "up", "down", "status", "runs", "doctor", "monitor"):
+        assert f" {name} " in out
 
 
 def test_no_arguments_show_the_help(command: Command) -> None:
     code, out, err = command()
     assert code == 2
-    assert "Commands:" in out + err
+    assert " Commands " in out + err
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,8 @@ def test_no_arguments_show_the_help(command: Command) -> None:
         (["simulate", "--engine", "warp"], "Error: Invalid value for '--engine': 'warp' is not one of 'grouped',"),
         (["compare", "--target", "2"], "Error: Invalid value for '--target': 2.0 is not in the range 0<=x<=1."),
         (["run", "--rounds", "0"], "Error: Invalid value for '--rounds': 0 is not in the range 1<=x<=100000."),
+        (["monitor", "--serve", "70000"], "Error: Invalid value for '--serve': 70000 is not in the range 0<=x<=65535."),
+        (["monitor", "--max-temp", "hot"], "Error: Invalid value for '--max-temp': 'hot' is not a valid float."),
     ],
     ids=str,
 )
@@ -150,6 +154,51 @@ def test_options_reach_the_comparison(command: Command, monkeypatch: pytest.Monk
     options = ["--policies", "all", "--seeds", "7,", "--rounds", "9", "--target", "0.9", "--processes", "2"]
     assert command("compare", "a.yaml", "b.yaml", "--suite", "--suite-dir", str(tmp_path), *options)[0] == 0
     assert asked == [Comparison([Path("a.yaml"), Path("b.yaml"), suite], "all", "7,", 9, 0.9, None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--simulate-load", "--strategy", "predictiv"],
+            "--strategy: unknown strategy 'predictiv'; did you mean 'predictive'?",
+        ),
+        (["--max-memory", "512"], "--max-memory: '512' has no unit; write it like '512m'"),
+        (["--save", "samples.txt"], "--save samples.txt: the name must end with .jsonl or .csv"),
+        (["--min-battery", "20"], "--min-battery '20' is not a share of the charge; write it like 0.2 or 20%"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_watched_is_one_line(command: Command, arguments: list[str], message: str) -> None:
+    assert command("monitor", *arguments) == (2, "", f"motley: {message}\n")
+
+
+def test_options_reach_the_monitor(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr(watching, "watch", asked.append)
+    limits = ["--max-memory", "1g", "--max-cpu-percent", "80", "--max-gpu-memory", "2g", "--max-temp", "70"]
+    others = ["--max-power", "15w", "--min-battery", "20%", "--strategy", "adaptive", "--simulate-load", "--otel"]
+    outputs = ["--save", "a.csv", "--serve", "0", "--json", "b.json", "--pid", "7"]
+    assert command("monitor", "--interval", "2s", "--duration", "1m", *limits, *others, *outputs)[0] == 0
+    assert asked == [
+        Request(
+            interval="2s",
+            duration="1m",
+            max_memory="1g",
+            max_cpu_percent=80.0,
+            max_gpu_memory="2g",
+            max_temp=70.0,
+            max_power="15w",
+            min_battery="20%",
+            strategy="adaptive",
+            simulate_load=True,
+            save=Path("a.csv"),
+            serve=0,
+            otel=True,
+            json_file=Path("b.json"),
+            pid=7,
+        )
+    ]
 
 
 def _raises(error: BaseException) -> Callable[..., Any]:

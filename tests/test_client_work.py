@@ -11,12 +11,13 @@ from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.work import answer, job_of
+from client.work import answer, fitted, job_of
 from motley.compression import decode
 from motley.messages import to_arrays, to_record
 from motley.training.data import Examples
 from motley.training.jobs import Job, Trained
 from motley.training.model import Recipe, small_cnn
+from motley.workload import processed
 
 ORDER: dict[str, Any] = {
     "task": "digits",
@@ -53,13 +54,17 @@ def test_a_job_is_what_was_ordered() -> None:
     assert made.weights is WEIGHTS
 
 
-def test_a_batch_that_does_not_fit_means_more_steps_at_a_lower_rate() -> None:
+def test_a_batch_that_does_not_fit_is_cut_and_nothing_else_changes() -> None:
     made = job(free_bytes=8500)
-    assert (made.batch_size, made.steps, made.learning_rate) == (8, 40, pytest.approx(0.05))
+    assert (made.physical_batch, made.batch_size, made.steps, made.learning_rate) == (8, 32, 10, 0.1)
+
+
+def test_a_batch_that_fits_is_not_cut() -> None:
+    assert job().physical_batch == 0
 
 
 def test_a_narrower_model_leaves_room_for_a_larger_batch() -> None:
-    assert job(free_bytes=8500, width=0.25).batch_size == 32
+    assert job(free_bytes=8500, width=0.25).physical_batch == 0
 
 
 def test_a_batch_above_the_device_s_examples_is_all_of_them_at_the_same_rate() -> None:
@@ -68,24 +73,58 @@ def test_a_batch_above_the_device_s_examples_is_all_of_them_at_the_same_rate() -
 
 
 @given(st.integers(1, 300), st.integers(1, 500), st.integers(0, 300_000), st.integers(1, 50))
-def test_no_more_is_processed_than_was_ordered_and_no_less_than_a_batch_of_it(
-    batch: int, held: int, free_bytes: int, steps: int
-) -> None:
+def test_whatever_the_memory_the_work_is_the_order_s(batch: int, held: int, free_bytes: int, steps: int) -> None:
     made = job(free_bytes, held, batch_size=batch, steps=steps)
-    assert made.batch_size == 1 or made.batch_size * 1000 <= free_bytes
-    assert made.steps * made.batch_size <= steps * batch
-    if made.batch_size < min(batch, held):
-        assert made.steps * made.batch_size > steps * batch - made.batch_size
-        assert made.learning_rate == pytest.approx(0.1 * math.sqrt(made.batch_size / batch))
-    else:
-        assert (made.steps, made.learning_rate) == (steps, 0.1)
+    piece = made.physical_batch or made.batch_size
+    assert piece == 1 or piece * 1000 <= free_bytes
+    assert (made.batch_size, made.steps, made.learning_rate) == (min(batch, held), steps, 0.1)
+
+
+def fit(fitting: int, held: int = 400, **changes: Any) -> Job:
+    order = {**ORDER, "fit": True, "physical_batch": 0, "rate_scaling": "sqrt", "warm_up": 1.0, **changes}
+    return fitted(job(held=held, **changes), order, fitting)
+
+
+def test_an_order_that_does_not_say_fit_is_left_as_it_is() -> None:
+    made = job()
+    assert fitted(made, ORDER, 128) is made
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch", "steps", "rate"),
+    [
+        ({"steps": 13}, 128, 4, 0.2),
+        ({"steps": 13, "rate_scaling": "linear"}, 128, 4, 0.4),
+        ({"steps": 13, "rate_scaling": "linear", "warm_up": 0.5}, 128, 4, 0.25),
+        ({"steps": 13, "rate_scaling": "none"}, 128, 4, 0.1),
+        ({"steps": 13, "physical_batch": 8}, 8, 50, 0.05),
+        ({"steps": 2}, 64, 1, 0.1 * math.sqrt(2)),
+    ],
+)
+def test_a_fitted_batch_does_the_same_work_at_its_own_rate(
+    changes: dict[str, Any], batch: int, steps: int, rate: float
+) -> None:
+    """400 examples, a pass of 13 steps of 32; at 128 a pass takes 4 steps, at 8 it takes 50."""
+    made = fit(128, **changes)
+    assert (made.batch_size, made.steps, made.learning_rate) == (batch, steps, pytest.approx(rate))
+
+
+@given(st.integers(1, 300), st.integers(1, 500), st.integers(1, 600), st.integers(1, 50), st.integers(0, 40))
+def test_a_fitted_job_does_no_more_than_was_ordered_and_not_a_whole_batch_less(
+    batch: int, held: int, fitting: int, steps: int, cap: int
+) -> None:
+    made = fit(fitting, held, batch_size=batch, steps=steps, physical_batch=cap)
+    ordered = processed(held, min(batch, held), steps)
+    done = processed(held, made.batch_size, made.steps)
+    assert ordered - made.batch_size < done <= ordered <= steps * batch
+    assert made.batch_size <= min(fitting, held, cap or held)
 
 
 UPDATE = {"w": np.arange(20, dtype=np.float32)}
 
 
 def reply(context: Context, update: dict[str, Any] = UPDATE, **changes: Any) -> Message:
-    done = Trained(update, steps=9, examples=288, loss=0.5, squared_loss=0.75, accuracy=0.25)
+    done = Trained(update, steps=9, examples=288, loss=0.5, squared_loss=0.75, accuracy=0.25, physical_batch=16)
     return answer(asked(**changes), job(), done, {"wall_s": 2.0, "cpu_s": 1.0}, context)
 
 
@@ -106,6 +145,7 @@ def test_the_report_says_what_was_really_done(context: Context) -> None:
         "num-examples": 288,
         "steps": 9,
         "batch_size": 32,
+        "physical_batch": 16,
         "learning_rate": 0.1,
         "train_loss": 0.5,
         "squared_loss": 0.75,

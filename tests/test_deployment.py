@@ -184,7 +184,10 @@ def test_devices_get_their_limits_environment_and_shard() -> None:
         "MOTLEY_CPUS": "0.2",
         "MOTLEY_MEMORY": str(768 * MIB),
         "MOTLEY_BATCH_SIZE": "8",
+        "MOTLEY_BATTERY_CAPACITY": "10",
         "MOTLEY_BATTERY_LEVEL": "1",
+        "MOTLEY_BATTERY_FLOOR": "0.2",
+        "MOTLEY_BATTERY_CHARGE": "10",
         "MOTLEY_SUPERLINK": "server:8000",
         "MOTLEY_DATA": "/data",
     }

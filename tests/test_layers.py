@@ -14,7 +14,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("motley", "client", "server", "helpers")
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("motley", "motley.units", "motley.errors", "motley.clock", "motley.processes", "motley.fairness"),
+    (
+        "motley",
+        "motley.units",
+        "motley.errors",
+        "motley.clock",
+        "motley.processes",
+        "motley.fairness",
+        "motley.kernel_files",
+    ),
     (
         "motley.quantities",
         "motley.population",
@@ -23,10 +31,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "motley.spec",
         "motley.fleetfile",
         "motley.device",
+        "motley.samples",
         "motley.records",
     ),
     (
         "motley.workload",
+        "motley.physics",
+        "motley.resource_limits",
         "motley.selection",
         "motley.aggregation",
         "motley.compression",
@@ -59,6 +70,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "motley.deployment",
         "motley.running",
         "motley.containers",
+        "motley.broker",
+        "motley.governing",
+        "motley.simulated_load",
     ),
     ("server", "client"),
     (
@@ -68,6 +82,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "motley.simulation.run",
         "motley.simulating",
         "motley.comparing",
+        "motley.watching",
     ),
 )
 """From the ground up. An entry stands for the module and for all below it; the longest one counts."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from motley.errors import InputError
+from motley.governor.base import Adjustment
 from motley.spec import Data
 from motley.training import data, loop, model
-from motley.training.jobs import Job, batches
+from motley.training.jobs import Job, Trained, batches
 from motley.training.model import RECIPES, WIDTHS, Recipe
+from motley.training.pieces import ASK_AGAIN_S
 
 rng = np.random.default_rng
 SHAPES = {"digits": (1, 8, 8), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "synthetic": (60,)}
@@ -226,6 +230,136 @@ def test_it_stops_when_asked_but_not_before_the_first_step(allowed: int) -> None
     short = loop.train(learner, Job(weights, few, 4, 0.1, allowed, 3), 0.0)
     assert stopped.steps == allowed
     assert_array_equal(stopped.update["weight"], short.update["weight"])
+
+
+def alike(one: Trained, other: Trained, tolerance: float = 1e-5) -> None:
+    """The same update and the same figures, but for rounding."""
+    for name, array in other.update.items():
+        assert_allclose(one.update[name], array, atol=tolerance)
+    assert (one.steps, one.examples, one.accuracy) == (other.steps, other.examples, other.accuracy)
+    assert one.loss == pytest.approx(other.loss, rel=1e-4)
+    assert one.squared_loss == pytest.approx(other.squared_loss, rel=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    held=st.integers(1, 40),
+    batch=st.integers(1, 50),
+    physical=st.integers(0, 60),
+    steps=st.integers(1, 4),
+    proximal=st.sampled_from([0.0, 0.5]),
+)
+def test_pieces_of_whatever_size_come_to_the_whole_batch(
+    held: int, batch: int, physical: int, steps: int, proximal: float
+) -> None:
+    few = data.Examples(rng(held).standard_normal((held, 60), np.float32), rng(held).integers(0, 10, held))
+    learner = model.build("synthetic", 0)
+    weights = {name: array.copy() for name, array in model.arrays_of(learner).items()}
+    whole = Job(weights, few, batch, 0.05, steps, 3, proximal)
+    cut = replace(whole, physical_batch=physical)
+    done = loop.train(learner, cut)
+    alike(done, loop.train(learner, whole))
+    assert done.physical_batch == min(physical or batch, batch, held)
+
+
+def test_four_at_a_time_learn_digits_as_well_as_sixty_four_at_once(digits: data.DataSet) -> None:
+    """Two passes and a half: the same steps of the same batches, so the same accuracy but for rounding."""
+    learner, accuracies = model.build("digits", 0), []
+    for physical in (0, 4):
+        job = digits_job(digits.train, batch_size=64, steps=60, seed=5, learning_rate=0.14, physical_batch=physical)
+        assert loop.train(learner, job).physical_batch == (physical or 64)
+        accuracies.append(loop.evaluate(learner, digits.test)[1])
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.01)
+    assert min(accuracies) > 0.7
+
+
+class Script:
+    """A control that says one thing after the other, the last for ever; and a clock that only sleeps."""
+
+    def __init__(self, *said: Adjustment) -> None:
+        self.said, self.asked, self.slept = said, 0, list[float]()
+
+    def __call__(self) -> Adjustment:
+        self.asked += 1
+        return self.said[min(self.asked, len(self.said)) - 1]
+
+
+def small_job(**changes: Any) -> Job:
+    few = data.Examples(rng(0).random((24, 60), np.float32), np.arange(24) % 10)
+    learner = model.build("synthetic", 0)
+    weights = {name: array.copy() for name, array in model.arrays_of(learner).items()}
+    known: dict[str, Any] = {"batch_size": 8, "learning_rate": 0.1, "steps": 6, "seed": 3}
+    return Job(weights, few, **{**known, **changes})
+
+
+def controlled(script: Script, job: Job, should_stop: Callable[[], bool] = lambda: False) -> Trained:
+    learner = model.build("synthetic", 0)
+    return loop.train(learner, job, 0.0, should_stop, control=script, sleep=script.slept.append)
+
+
+def test_a_control_is_asked_between_pieces_and_changes_nothing_by_itself() -> None:
+    script = Script(Adjustment())
+    done = controlled(script, small_job(physical_batch=4))
+    assert script.asked == 6 * 2 - 1
+    assert script.slept == []
+    alike(done, loop.train(model.build("synthetic", 0), small_job(), 0.0))
+
+
+def test_a_pause_is_slept_before_each_piece_but_the_first() -> None:
+    script = Script(Adjustment(pause_s=0.25))
+    controlled(script, small_job())
+    assert script.slept == [0.25] * 5
+
+
+def test_a_wait_lasts_until_the_control_says_otherwise() -> None:
+    script = Script(Adjustment(wait=True), Adjustment(wait=True, pause_s=2.0), Adjustment())
+    assert controlled(script, small_job()).steps == 6
+    assert script.slept == [ASK_AGAIN_S, 2.0]
+
+
+def test_a_wait_ends_at_the_deadline_with_what_is_done() -> None:
+    script = Script(Adjustment(), Adjustment(wait=True))
+    assert controlled(script, small_job(), lambda: len(script.slept) >= 3).steps == 2
+    assert len(script.slept) == 3
+
+
+@pytest.mark.parametrize(("physical", "asked"), [(8, 1), (4, 1), (4, 2)])
+def test_a_stop_finishes_the_step_at_hand(physical: int, asked: int) -> None:
+    """With two pieces a step, the first question comes in the middle of the first step, the second after it."""
+    script = Script(*[Adjustment()] * (asked - 1), Adjustment(stop=True, pause_s=9.0))
+    done = controlled(script, small_job(physical_batch=physical))
+    assert (done.steps, done.examples) == (1, 8)
+    assert script.slept == []
+
+
+def test_a_control_changes_the_physical_batch_and_not_the_result() -> None:
+    script = Script(Adjustment(batch_size=2))
+    done = controlled(script, small_job())
+    assert script.asked == 5 * 4
+    alike(done, loop.train(model.build("synthetic", 0), small_job(), 0.0))
+
+
+def test_a_control_sets_the_threads() -> None:
+    try:
+        controlled(Script(Adjustment(threads=2)), small_job())
+        assert torch.get_num_threads() == 2
+    finally:
+        loop.set_threads(1)
+
+
+def test_who_measures_says_how_large_the_next_piece_may_be() -> None:
+    told: list[int] = []
+
+    def measured(examples: int) -> int:
+        told.append(examples)
+        return 2 * examples
+
+    done = loop.train(
+        model.build("synthetic", 0), small_job(batch_size=24, steps=2, physical_batch=1), 0.0, measured=measured
+    )
+    assert told == [1, 2, 4, 8, 9, 18, 6]
+    assert done.physical_batch == 18
+    alike(done, loop.train(model.build("synthetic", 0), small_job(batch_size=24, steps=2), 0.0))
 
 
 def test_the_speed_probe_measures_something() -> None:

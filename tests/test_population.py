@@ -145,3 +145,30 @@ def test_watts_go_to_text_and_back(value: float) -> None:
 def test_watts_without_a_right_unit_are_refused(text: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         parse_watts(text)
+
+
+def test_devices_that_charge_for_a_part_of_the_day_do_so_at_times_of_their_own() -> None:
+    plain = {"count": 300, "cpus": 1, "memory": "1g"}
+    window = {"capacity": "15wh", "charging_share": 0.25}
+
+    def begins(**battery: Any) -> list[float]:
+        made = fleet(seed=3, classes={"phone": {**plain, "battery": battery}})
+        return [spec.battery.charging_from for spec in _specs(made) if spec.battery]
+
+    own = begins(**window)
+    assert len(set(own)) == 300
+    assert statistics.mean(own) == pytest.approx(0.5, abs=0.06)
+    assert set(begins(**window, charging_from=0.9)) == {0.9}
+    assert set(begins(capacity="15wh", charging=True)) == {0.0}
+
+
+def test_when_to_charge_says_nothing_without_for_how_long() -> None:
+    battery = {"capacity": "15wh", "charging_from": 0.9}
+    with pytest.raises(ValueError, match="charging_from does nothing without charging_share"):
+        fleet(classes={"phone": {"cpus": 1, "memory": "1g", "battery": battery}})
+
+
+@pytest.mark.parametrize("value", [1 / 3, 0.00012345678901234567, 1.2345678901234567e-05, 9999999.999999998])
+def test_a_choice_among_numbers_reads_back_to_the_last_digit(value: float) -> None:
+    made = fleet(classes={"a": {"cpus": 1.0, "memory": "1g", "ms_per_example": {"choice": {value: 1}}}})
+    assert Fleet.model_validate(made.as_mapping()) == made

@@ -135,6 +135,8 @@ def test_an_update_packed_for_another_model_is_refused() -> None:
         (ErrorCode.MESSAGE_UNAVAILABLE, None, Outcome.UNREACHABLE, "expired before the device answered"),
         (2, "out_of_memory: killed at 384 MiB", Outcome.OUT_OF_MEMORY, "killed at 384 MiB"),
         (2, "battery_empty: charge fell to 20%", Outcome.BATTERY_EMPTY, "charge fell to 20%"),
+        (2, "too_hot: 60.0 °C with a limit of 60 °C", Outcome.TOO_HOT, "60.0 °C with a limit"),
+        (2, "late: ClientApp was still at work", Outcome.LATE, "ClientApp was still at work"),
         (2, "finished: or so it says", Outcome.CRASHED, "finished: or so it says"),
         (2, "crashed: killed by signal 9", Outcome.CRASHED, "killed by signal 9"),
         (2, "ValueError: no such shard", Outcome.CRASHED, "ValueError: no such shard"),

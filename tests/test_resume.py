@@ -78,7 +78,7 @@ def stopped_after(number: int, fleet: Fleet, directory: Path, resume: bool = Fal
         ("adaptive", "device_evaluation: every, compression: topk"),
         ("oort", "device_evaluation: never, compression: int8"),
         ("tifl", "device_evaluation: never"),
-        ("momentum", "device_evaluation: never, max_time: 6m"),
+        ("momentum", "device_evaluation: never, max_time: 12m"),
     ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(policy: str, training: str, tmp_path: Path) -> None:

@@ -24,23 +24,36 @@ def test_a_device_reads_what_its_class_is_given() -> None:
                 "memory": "768m",
                 "learning_rate": 0.00001,
                 "network": {"down": "6mbit", "latency": "20ms"},
-                "battery": {"capacity": "10wh", "level": 0.4},
+                "battery": {"capacity": "10wh", "level": 0.4, "charging_share": 0.25, "charging_from": 0.5},
+                "power": {"idle": "0.5w", "busy": "3w"},
+                "heat": {"ambient_celsius": 20.0},
             }
         }
     )
     environment = device_environment(next(made.devices())) | {"MOTLEY_SUPERLINK": "server:8000", "MOTLEY_DATA": "/data"}
     settings = from_environment(environment)
     assert settings.node == {
+        "battery-capacity": "10",
+        "battery-charge": "10",
+        "battery-charging-from": "0.5",
+        "battery-charging-share": "0.25",
+        "battery-floor": "0.2",
         "battery-level": "0.4",
+        "condition": "/tmp/ready-condition.json",
         "cpus": "0.15",
         "data": "/data",
         "device": "client-1",
         "device-class": "slow",
         "down": "6000000",
+        "heat-ambient": "20",
+        "heat-limit": "60",
+        "heat-throttle": "45",
         "latency": "0.02",
         "learning-rate": "1e-05",
         "memory": str(768 * 1024**2),
         "partition": "0",
+        "power-busy": "3",
+        "power-idle": "0.5",
     }
     assert 'device="client-1"' in settings.node_config.split()
     assert "memory=805306368" in settings.node_config.split()

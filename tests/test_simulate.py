@@ -299,8 +299,9 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["energy_aware", "adaptive"])
 def test_where_all_must_rest_the_run_waits_for_the_first_to_charge(policy: str, tmp_path: Path) -> None:
-    """At 0.15 of 1 Wh all lie below the policy's floor of 0.2, not below their own; some charge for an hour a day."""
+    """At 0.15 of 1 Wh all lie below the policy's floor of 0.2, not below their own; all charge for an hour a day."""
     battery = {"capacity": "1wh", "level": 0.15, "floor": 0.1, "charge": "10w", "charging_share": 0.04}
+    battery["charging_from"] = {"uniform": {"low": 0.1, "high": 0.9}}
     tired = {"count": 6, "cpus": 1.0, "memory": "1g", "battery": battery, "power": {"idle": "0w", "busy": "0w"}}
     done = simulate(small(policy, classes={"tired": tired}, training={"devices_per_round": 2}), tmp_path)
     assert done.run.status == "completed"
@@ -308,6 +309,49 @@ def test_where_all_must_rest_the_run_waits_for_the_first_to_charge(policy: str, 
     assert {number for number, _ in done.outcomes} >= {1, 2, 3}
     assert all(row.selected > 0 for row in done.rounds)
     assert done.rounds[-1].started_s > 60
+
+
+PAUSING = {
+    "steady": {"count": 2, "cpus": 1.0, "memory": "1g", "ms_per_example": 40.0},
+    "tired": {
+        "cpus": 1.0,
+        "memory": "1g",
+        "ms_per_example": 40.0,
+        "battery": {"capacity": "0.05wh", "floor": 0.2, "charge": "2w", "charging_share": 0.5, "charging_from": 0.0004},
+        "power": {"idle": "0.1w", "busy": "10w"},
+    },
+    "scorched": {
+        "cpus": 1.0,
+        "memory": "1g",
+        "ms_per_example": 40.0,
+        "power": {"idle": "0w", "busy": "20w"},
+        "heat": {"throttle_celsius": 33.0, "limit_celsius": 33.0},
+    },
+}
+"""One whose battery lasts for 14 s of work and is charged from 35 s on, one at its limit after 9 s of work."""
+
+
+@pytest.mark.parametrize(
+    ("device_class", "kind"), [("tired", Outcome.BATTERY_EMPTY), ("scorched", Outcome.TOO_HOT)], ids=str
+)
+def test_who_had_to_stop_takes_part_again_once_it_can(device_class: str, kind: Outcome, pausing: RunRecord) -> None:
+    ended = [(number, each) for number, each in pausing.outcomes if each.device_class == device_class]
+    first = next(number for number, each in ended if each.outcome is kind)
+    again = [number for number, each in ended if number > first and each.outcome is Outcome.FINISHED]
+    assert again
+    assert len(ended) < len(pausing.rounds)
+
+
+def test_who_has_to_rest_holds_nobody_up(pausing: RunRecord) -> None:
+    steady = Counter(each.device for _, each in pausing.outcomes if each.outcome is Outcome.FINISHED)
+    assert {steady["client-1"], steady["client-2"]} == {len(pausing.rounds)}
+
+
+@pytest.fixture(scope="session")
+def pausing(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    training = {"rounds": 60, "devices_per_round": "all", "local_epochs": 1, "device_evaluation": "never"}
+    data = {"partition": "iid", "share": 0.3}
+    return simulate(small(classes=PAUSING, data=data, training=training), tmp_path_factory.mktemp("pausing"))
 
 
 def test_a_policy_that_never_takes_anybody_fails_the_run_and_says_so(tmp_path: Path) -> None:

@@ -535,6 +535,42 @@ def test_batteries_are_learned_from_replies(tmp_path: Path) -> None:
     assert sorted({number for number, _ in run.rows("b")}) == [1, 2, 3]
 
 
+class Tired(FakeDevice):
+    """Its battery is empty in the first round, and charged when it is asked for the third time what it has."""
+
+    asked = 0
+
+    def reply(self, message: Message) -> RecordDict | Error:
+        if message.metadata.message_type == "query":
+            self.asked += 1
+            facts = profile(self.name, resting=1 < self.asked < 3)
+            return RecordDict({"profile": ConfigRecord(facts.as_mapping())})
+        return super().reply(message)
+
+
+def test_a_device_that_rests_is_asked_for_its_profile_each_round_and_for_work_when_it_can(tmp_path: Path) -> None:
+    def answers(message: Message) -> RecordDict | Error:
+        return (trains_to(1.0) if len(tired.trained) > 1 else fails_with("battery_empty: at its floor"))(message)
+
+    tired = Tired("a", answers)
+    run = Run(tmp_path, {1: tired, 2: FakeDevice("b", trains_to(1.0))}, rounds=5)
+    assert [(number, each.outcome) for number, each in run.rows("a")] == [
+        (1, Outcome.BATTERY_EMPTY),
+        *((number, Outcome.FINISHED) for number in (4, 5)),
+    ]
+    assert sorted({number for number, _ in run.rows("b")}) == [1, 2, 3, 4, 5]
+
+
+def test_where_the_only_device_rests_the_run_waits_for_it(tmp_path: Path) -> None:
+    def answers(message: Message) -> RecordDict | Error:
+        return (trains_to(1.0) if len(tired.trained) > 1 else fails_with("too_hot: 60 °C"))(message)
+
+    tired = Tired("a", answers)
+    run = Run(tmp_path, {1: tired}, rounds=3)
+    assert [each.outcome for _, each in run.rows("a")] == [Outcome.TOO_HOT, Outcome.FINISHED, Outcome.FINISHED]
+    assert any("lets every free device rest" in line for line in run.said)
+
+
 def test_each_round_is_shown_with_what_it_brought(tmp_path: Path) -> None:
     run = Run(tmp_path, {1: FakeDevice("a", trains_to(1.0)), 2: FakeDevice("b", fails_with("crashed: x"))}, rounds=2)
     assert [row for row, _ in run.watched] == run.history.rounds("7")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from motley.device import Outcome
 from motley.knowledge import REFERENCE_GFLOPS, Knowledge
+from motley.physics import TIME_CONSTANT_S
 from motley.simulation.device import Demand, VirtualDevice
-from motley.simulation.physics import TIME_CONSTANT_S
 from motley.spec import MEMORY_FLOOR_BYTES
 
 STEADY = {"cpus": 0.5, "memory": "512m", "compute_variation": 0.0}
@@ -196,6 +196,73 @@ def test_heat_slows_long_work_down_and_cools_off_again() -> None:
     rested = one.course(demand(steps=100), first.total_s + again.total_s + 3600)
     assert rested.compute_s == pytest.approx(10.0)
     assert device(power=spec["power"]).course(demand(steps=2000), 0.0).compute_s == pytest.approx(200.0)
+
+
+def test_a_throttled_device_draws_less() -> None:
+    """125 s at 5 W, then 300 s at the 2.5 that hold the threshold."""
+    spec = {"heat": {"ambient_celsius": 25.0, "throttle_celsius": 45.0}, "power": {"idle": "0w", "busy": "5w"}}
+    one, full_s = device(**spec), TIME_CONSTANT_S * math.log(2)
+    course = one.course(demand(steps=round(10 * (full_s + 150))), 0.0)
+    assert one.energy_wh(course) == pytest.approx((5 * full_s + 2.5 * (course.compute_s - full_s)) / 3600)
+    assert course.compute_s == pytest.approx(full_s + 300, abs=0.2)
+
+
+SCORCHED = {
+    "heat": {"ambient_celsius": 25.0, "throttle_celsius": 45.0, "limit_celsius": 45.0},
+    "power": {"idle": "0w", "busy": "5w"},
+    "network": {"latency": "1s"},
+}
+"""A threshold at the limit throttles nothing: 45 °C after 125 s of work. Below 35 it may begin again."""
+
+
+def test_work_that_would_reach_the_limit_ends_there() -> None:
+    full_s = TIME_CONSTANT_S * math.log(2)
+    one = device(**SCORCHED)
+    course = one.course(demand(steps=2000), 0.0)
+    assert (course.failure, course.steps) == (Outcome.TOO_HOT, 0)
+    assert course.reason == "45.0 °C with a limit of 45 °C; the device rests until it is below 35.0 °C"
+    assert (course.download_s, course.compute_s) == (1.0, pytest.approx(full_s))
+    assert one.energy_wh(course) == pytest.approx(5 * full_s / 3600)
+    assert device(**SCORCHED).course(demand(steps=1200), 0.0).failure is None
+
+
+def test_a_device_that_was_too_hot_takes_no_work_until_it_has_cooled() -> None:
+    one = device(**SCORCHED)
+    ended_s = one.course(demand(steps=2000), 0.0).total_s
+    assert one.profile(ended_s).resting
+    assert one.is_awake(ended_s)
+    assert one.course(Demand("query", "q"), ended_s).failure is None
+    refused = one.course(demand(steps=1), ended_s + 5)
+    assert (refused.failure, refused.total_s) == (Outcome.TOO_HOT, 0.0)
+    cooled_s = ended_s + 5 + TIME_CONSTANT_S * math.log(2)
+    assert not one.profile(cooled_s).resting
+    assert one.course(demand(steps=100), cooled_s).failure is None
+
+
+def test_whichever_comes_first_ends_the_work() -> None:
+    """125 s at 5 W are 0.17 Wh, and the device starts with 0.3 above its floor, or with 0.1."""
+    full, low = (
+        device(**SCORCHED, battery=battery(level=level)).course(demand(steps=2000), 0.0) for level in (0.5, 0.3)
+    )
+    assert full.failure is Outcome.TOO_HOT
+    assert low.failure is Outcome.BATTERY_EMPTY
+    assert low.total_s == pytest.approx(1 + 72.0)
+
+
+def test_hot_surroundings_heat_a_device_to_its_limit_at_the_lowest_speed() -> None:
+    """At rest 1 W holds it at 48 °C, above the threshold: a twentieth of the speed, and 49.2 °C in the end."""
+    heat = {"ambient_celsius": 40.0, "throttle_celsius": 45.0, "limit_celsius": 49.0}
+    one = device(heat=heat, power={"idle": "1w", "busy": "4w"})
+    course = one.course(demand(steps=1000), 0.0)
+    assert course.failure is Outcome.TOO_HOT
+    assert course.total_s == pytest.approx(TIME_CONSTANT_S * math.log(1.2 / 0.2))
+
+
+def test_a_device_at_its_floor_says_that_it_rests() -> None:
+    window = {"charging_share": 0.25, "charging_from": 0.5}
+    one = device(battery=battery(level=0.15, **window), power={"idle": "0w", "busy": "0w"})
+    profiles = [one.profile(hour * 3600.0) for hour in (0, 13)]
+    assert [(each.resting, each.charging) for each in profiles] == [(True, False), (False, True)]
 
 
 def test_a_hot_device_does_fewer_steps_in_its_time() -> None:

@@ -7,15 +7,13 @@ import random
 from dataclasses import dataclass, replace
 
 from motley.device import DeviceProfile, Outcome
-from motley.hardware import Heat, Power
+from motley.hardware import DeviceSpec, Power
 from motley.knowledge import REFERENCE_GFLOPS, TaskFigures
-from motley.simulation.physics import Heating, approach, charging_s, is_charging
+from motley.physics import Body, Heating, approach, lasting_s
+from motley.physics import Condition as Condition
 from motley.spec import MEMORY_FLOOR_BYTES, Device
 from motley.workload import processed
 
-_NO_HEAT = Heat(throttle_celsius=120.0, limit_celsius=120.0)
-_ORDINARY = Power()
-_ROUNDING = 1e-9
 _EVALUATION_SHARE = 1 / 3
 """Of the time of training: forward without backward."""
 
@@ -46,6 +44,8 @@ class Course:
     steps: int
     failure: Outcome | None = None
     reason: str = ""
+    work_s: float = 0.0
+    """What the computing comes to at full speed."""
 
     @property
     def total_s(self) -> float:
@@ -58,13 +58,21 @@ class Course:
         return Course(download_s, compute_s, after_s - download_s - compute_s, 0, failure, reason)
 
 
-@dataclass
-class Condition:
-    """What changes about a device, as of `at_s`."""
-
-    at_s: float
-    celsius: float
-    charge_wh: float
+def body_of(spec: DeviceSpec) -> Body:
+    """What a device's battery and heat follow from."""
+    power, heat, battery = spec.power or Power(), spec.heat, spec.battery
+    known: dict[str, float] = {"idle_w": power.idle, "busy_w": power.busy}
+    if heat is not None:
+        known |= heat.model_dump()
+    if battery is not None:
+        known |= {
+            "capacity_wh": battery.capacity,
+            "floor": battery.floor,
+            "charge_w": battery.charge,
+            "charging_share": battery.charging_share,
+            "charging_from": battery.charging_from,
+        }
+    return Body(**known)
 
 
 class VirtualDevice:
@@ -78,11 +86,8 @@ class VirtualDevice:
         self.device, self.spec, self.examples = device, device.spec, examples
         self._task = task
         self._seed = f"{seed}/{device.partition}"
-        self._heat, self._power = self.spec.heat or _NO_HEAT, self.spec.power or _ORDINARY
-        self._phase = random.Random(f"{self._seed}/phase").random()
-        battery = self.spec.battery
-        charge_wh = battery.capacity * battery.level if battery else math.inf
-        self.condition = Condition(0.0, self._heat.ambient_celsius, charge_wh)
+        self.body = body_of(self.spec)
+        self.condition = self.body.fresh(self.spec.battery.level if self.spec.battery else 1.0)
 
     @property
     def example_s(self) -> float:
@@ -109,6 +114,7 @@ class VirtualDevice:
             latency_s=(link and link.latency) or 0.0,
             battery_level=self.battery_level(now_s),
             charging=self.is_charging(now_s),
+            resting=self.body.rests(self.condition) is not None,
             priority=spec.priority,
             accelerators=spec.accelerators,
             versions="virtual",
@@ -117,18 +123,15 @@ class VirtualDevice:
     def battery_level(self, now_s: float) -> float:
         """0–1; -1 without a battery."""
         self._settle(now_s)
-        return self.condition.charge_wh / self.spec.battery.capacity if self.spec.battery else -1.0
+        return self.body.level(self.condition)
 
     def is_charging(self, now_s: float) -> bool:
-        battery = self.spec.battery
-        if battery is None or battery.charging_share is None:
-            return battery is not None and battery.charging
-        return is_charging(now_s, battery.charging_share, self._phase)
+        return self.body.is_charging(now_s)
 
     def is_awake(self, now_s: float) -> bool:
         """Whether it has charge enough to take part."""
-        battery = self.spec.battery
-        return battery is None or self.battery_level(now_s) > battery.floor + _ROUNDING or self.is_charging(now_s)
+        self._settle(now_s)
+        return self.body.stops(self.condition) is not Outcome.BATTERY_EMPTY
 
     def course(self, demand: Demand, now_s: float, leaves_s: float = math.inf) -> Course:
         """What becomes of a message that is sent now, to a device that goes offline at `leaves_s`.
@@ -140,26 +143,29 @@ class VirtualDevice:
         download_s = self._transfer_s(demand.down_bytes, "down", rng)
         upload_s = self._transfer_s(demand.up_bytes, "up", rng)
         example_s = self.example_s * max(0.1, rng.gauss(1, self.spec.compute_variation))
-        course = self._compute(demand, example_s, download_s, upload_s)
+        heating = self._heating(download_s)
+        course = self._compute(demand, heating, example_s, download_s, upload_s)
         course = self._fit_memory(demand, course)
-        course = self._fit_charge(course, now_s)
+        if demand.kind != "query":
+            course = self._fit_condition(course, heating)
         if leaves_s < now_s + course.total_s:
             course = course.cut(leaves_s - now_s, Outcome.UNREACHABLE, "the device went offline")
-        self._spend(course, now_s)
+        course = replace(course, work_s=heating.work_s(course.compute_s))
+        self._spend(course, heating)
         return course
 
     def energy_wh(self, course: Course) -> float:
         """All that is drawn meanwhile; what being idle would have cost is not taken off."""
-        transfer_s = course.download_s + course.upload_s
-        return (course.compute_s * self._power.busy + transfer_s * self._power.idle) / 3600
+        return self.body.energy_wh(course.total_s, course.work_s)
 
     def peak_memory_bytes(self, demand: Demand) -> int:
         """What training needs, floor included."""
         smallest = self._task.need_bytes(demand.width)
         return smallest + int(demand.batch_size * self._task.bytes_per_example * demand.width)
 
-    def _compute(self, demand: Demand, example_s: float, download_s: float, upload_s: float) -> Course:
-        heating = self._heating()
+    def _compute(
+        self, demand: Demand, heating: Heating, example_s: float, download_s: float, upload_s: float
+    ) -> Course:
         if demand.kind == "evaluate":
             work_s = self.examples * example_s * _EVALUATION_SHARE
             return Course(download_s, heating.elapsed_s(work_s), upload_s, 0)
@@ -177,21 +183,25 @@ class VirtualDevice:
         reason = f"needs {need // 2**20} MiB, has {self.spec.memory // 2**20}"
         return course.cut(course.download_s + 0.1 * course.compute_s, Outcome.OUT_OF_MEMORY, reason)
 
-    def _fit_charge(self, course: Course, now_s: float) -> Course:
-        battery = self.spec.battery
-        if battery is None or self.is_charging(now_s):
+    def _fit_condition(self, course: Course, heating: Heating) -> Course:
+        """End a course where its charge or its heat does, whichever comes first."""
+        body = self.body
+        rests = body.rests(self.condition)
+        if rests is not None:
+            return course.cut(0.0, rests, body.words(rests, self.condition.celsius))
+        idle_w = body.idle_w
+        powers = [(course.download_s, idle_w), *heating.powers(course.compute_s), (course.upload_s, idle_w)]
+        empty_s = lasting_s(powers, body.spare_wh(self.condition))
+        hot_s = heating.limit_s if heating.limit_s < course.compute_s else math.inf
+        if course.download_s + hot_s < empty_s:
+            words = body.words(Outcome.TOO_HOT, body.limit_celsius)
+            return course.cut(course.download_s + hot_s, Outcome.TOO_HOT, words)
+        if empty_s == math.inf:
             return course
-        left_wh = self.condition.charge_wh - battery.floor * battery.capacity
-        need_wh = self.energy_wh(course)
-        if need_wh <= left_wh:
-            return course
-        after_s = course.total_s * max(0.0, left_wh) / need_wh if need_wh else 0.0
-        return course.cut(after_s, Outcome.BATTERY_EMPTY, f"charge fell to {battery.floor:.0%}, where the device rests")
+        return course.cut(empty_s, Outcome.BATTERY_EMPTY, body.words(Outcome.BATTERY_EMPTY, 0.0))
 
-    def _heating(self) -> Heating:
-        return Heating(
-            self.condition.celsius, self._heat.ambient_celsius, self._heat.throttle_celsius, self._power.busy
-        )
+    def _heating(self, download_s: float) -> Heating:
+        return Heating(self.body, approach(self.condition.celsius, self.body.rest_celsius, download_s))
 
     def _transfer_s(self, size_bytes: int, way: str, rng: random.Random) -> float:
         """Latency, and bytes over a rate that varies lognormally from message to message."""
@@ -203,33 +213,13 @@ class VirtualDevice:
         rate = link.down if way == "down" else link.up
         return (link.latency or 0.0) + (8 * size_bytes / (rate * factor) if rate else 0.0)
 
-    def _spend(self, course: Course, now_s: float) -> None:
+    def _spend(self, course: Course, heating: Heating) -> None:
         """Heat up and drain by a course that begins now."""
-        end_s = now_s + course.total_s
-        celsius = self._heating().celsius_after(course.compute_s)
-        celsius = approach(celsius, self._idle_celsius, course.upload_s)
-        charge_wh = self._charged(now_s, end_s, self.energy_wh(course))
-        self.condition = Condition(end_s, celsius, charge_wh)
+        celsius = approach(heating.celsius_after(course.compute_s), self.body.rest_celsius, course.upload_s)
+        self.condition = self.body.drained(self.condition, course.total_s, self.energy_wh(course), celsius)
 
     def _settle(self, now_s: float) -> None:
         """Let it idle until now; a device that is at work has its condition of the end of that work."""
         idle_s = now_s - self.condition.at_s
-        if idle_s <= 0:
-            return
-        charge_wh = self._charged(self.condition.at_s, now_s, self._power.idle * idle_s / 3600)
-        celsius = approach(self.condition.celsius, self._idle_celsius, idle_s)
-        self.condition = replace(self.condition, at_s=now_s, celsius=celsius, charge_wh=charge_wh)
-
-    @property
-    def _idle_celsius(self) -> float:
-        return self._heat.ambient_celsius
-
-    def _charged(self, start_s: float, end_s: float, used_wh: float) -> float:
-        battery = self.spec.battery
-        if battery is None:
-            return math.inf
-        share = battery.charging_share
-        plugged_s = (
-            (end_s - start_s) * battery.charging if share is None else charging_s(start_s, end_s, share, self._phase)
-        )
-        return min(battery.capacity, max(0.0, self.condition.charge_wh + battery.charge * plugged_s / 3600 - used_wh))
+        if idle_s > 0:
+            self.condition = self.body.advance(self.condition, self.body.idle_w, idle_s)

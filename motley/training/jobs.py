@@ -29,6 +29,9 @@ class Job:
     """μ of FedProx: μ/2·‖w − weights‖² is added to the loss."""
     width: float = 1.0
     """Share of the channels, where `weights` are a narrower model's (HeteroFL)."""
+    physical_batch: int = 0
+    """Most examples in memory at one time; 0 stands for the whole batch. Larger batches are gone through
+    in pieces whose gradients are summed."""
 
     def __post_init__(self) -> None:
         for name, value in (("examples", len(self.examples)), ("batch_size", self.batch_size), ("steps", self.steps)):
@@ -57,6 +60,8 @@ class Trained:
     squared_loss: float
     """Mean of the squared losses of single examples (Oort's statistical utility)."""
     accuracy: float
+    physical_batch: int = 0
+    """Most examples that were in memory at one time; 0 where nobody looked."""
 
 
 def batch_table(examples: int, batch_size: int, steps: int, seed: int) -> NDArray[np.int64]:

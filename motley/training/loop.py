@@ -1,4 +1,4 @@
-"""The local loop: plain SGD on one device, and evaluation."""
+"""The local loop: plain SGD on one device, in pieces where a batch is too large, and evaluation."""
 
 from __future__ import annotations
 
@@ -12,29 +12,42 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.sgd import sgd
 
+from motley.governor.base import Adjustment
 from motley.training.data import Examples
 from motley.training.jobs import Job, Trained, batches
 from motley.training.model import arrays_of, load_arrays
+from motley.training.pieces import Pieces
 
 MOMENTUM = 0.9
-_EVALUATION_BATCH = 512
+EVALUATION_BATCH = 512
 
 
 def train(
-    model: nn.Module, job: Job, momentum: float = MOMENTUM, should_stop: Callable[[], bool] = lambda: False
+    model: nn.Module,
+    job: Job,
+    momentum: float = MOMENTUM,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    control: Callable[[], Adjustment] | None = None,
+    measured: Callable[[int], int] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Trained:
     """Do `job` with `model`, whose own weights are overwritten first.
 
     The job's seed also decides what a model draws at random, such as dropout. `should_stop` is asked
     between steps, so at least one is done; a device stops at its deadline with what it has.
+
+    A batch above the job's `physical_batch` is gone through in pieces. `measured` is told after each
+    piece how many examples it had, and says how many the next may have. `control` is asked before each
+    piece but the first, and obeyed at once, but for a stop, which lets the step at hand be finished.
     """
     load_arrays(model, job.weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        return _train(model, job, momentum, should_stop)
+        return _train(model, job, momentum, should_stop, Pieces(job, should_stop, control, measured, sleep))
 
 
-def _train(model: nn.Module, job: Job, momentum: float, should_stop: Callable[[], bool]) -> Trained:
+def _train(model: nn.Module, job: Job, momentum: float, should_stop: Callable[[], bool], pieces: Pieces) -> Trained:
     weights = [each for each in model.parameters() if each.requires_grad]
     anchors = [each.detach().clone() for each in weights] if job.proximal else []
     momenta: list[torch.Tensor | None] = [None] * len(weights)
@@ -42,32 +55,51 @@ def _train(model: nn.Module, job: Job, momentum: float, should_stop: Callable[[]
     losses, correct, steps = [], 0, 0
     model.train()
     for indices in batches(len(labels), job.batch_size, job.steps, job.seed):
-        taken = torch.from_numpy(indices)
-        scores = model(inputs[taken])
-        loss = functional.cross_entropy(scores, labels[taken], reduction="none")
-        gradients = torch.autograd.grad(loss.mean(), weights)
+        if pieces.stopped_before(steps):
+            break
+        gradients: list[torch.Tensor] = []
+        for piece in pieces.of(indices):
+            taken = torch.from_numpy(piece)
+            loss, right, own = _gradients(model, weights, inputs[taken], labels[taken], len(indices))
+            gradients = _added(gradients, own)
+            losses.append(loss)
+            correct += right
         _descend(weights, _with_pull(gradients, weights, anchors, job.proximal), momenta, job.learning_rate, momentum)
-        losses.append(loss.detach().numpy())
-        correct += int((scores.argmax(1) == labels[taken]).sum())
         steps += 1
         if should_stop():
             break
-    return _trained(model, job, steps, np.concatenate(losses).astype(np.float64), correct)
+    return _trained(model, job, steps, np.concatenate(losses).astype(np.float64), correct, pieces.largest)
 
 
-def _trained(model: nn.Module, job: Job, steps: int, losses: NDArray[np.float64], correct: int) -> Trained:
+def _gradients(
+    model: nn.Module, weights: list[nn.Parameter], inputs: torch.Tensor, labels: torch.Tensor, batch: int
+) -> tuple[NDArray[np.float32], int, list[torch.Tensor]]:
+    """Losses of a piece of `batch` examples, how many it has right, and its share of the batch's gradients."""
+    scores = model(inputs)
+    loss = functional.cross_entropy(scores, labels, reduction="none")
+    gradients = torch.autograd.grad(loss.mean() * (len(labels) / batch), weights)
+    return loss.detach().numpy(), int((scores.argmax(1) == labels).sum()), list(gradients)
+
+
+def _added(sums: list[torch.Tensor], more: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [one.add_(other) for one, other in zip(sums, more, strict=True)] if sums else more
+
+
+def _trained(
+    model: nn.Module, job: Job, steps: int, losses: NDArray[np.float64], correct: int, largest: int
+) -> Trained:
     update = {name: np.subtract(array, job.weights[name]) for name, array in arrays_of(model).items()}
     squared = float(np.mean(losses**2))
-    return Trained(update, steps, len(losses), float(np.mean(losses)), squared, correct / len(losses))
+    return Trained(update, steps, len(losses), float(np.mean(losses)), squared, correct / len(losses), largest)
 
 
 @torch.no_grad()
 def _with_pull(
-    gradients: tuple[torch.Tensor, ...], weights: list[nn.Parameter], anchors: list[torch.Tensor], proximal: float
+    gradients: list[torch.Tensor], weights: list[nn.Parameter], anchors: list[torch.Tensor], proximal: float
 ) -> list[torch.Tensor]:
     """Gradients with that of FedProx's term, μ·(w − anchor); unchanged where there are no anchors."""
     if not anchors:
-        return list(gradients)
+        return gradients
     return [each + proximal * (at - start) for each, at, start in zip(gradients, weights, anchors, strict=True)]
 
 
@@ -94,13 +126,13 @@ def _descend(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Examples) -> tuple[float, float]:
-    """Mean cross-entropy loss and accuracy of `model` on `data`."""
+def evaluate(model: nn.Module, data: Examples, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
+    """Mean cross-entropy loss and accuracy of `model` on `data`, `batch_size` examples at a time."""
     model.eval()
     loss, correct = 0.0, 0
-    for start in range(0, len(data), _EVALUATION_BATCH):
-        inputs = torch.from_numpy(data.inputs[start : start + _EVALUATION_BATCH])
-        labels = torch.from_numpy(data.labels[start : start + _EVALUATION_BATCH])
+    for start in range(0, len(data), batch_size):
+        inputs = torch.from_numpy(data.inputs[start : start + batch_size])
+        labels = torch.from_numpy(data.labels[start : start + batch_size])
         scores = model(inputs)
         loss += functional.cross_entropy(scores, labels, reduction="sum").item()
         correct += int((scores.argmax(1) == labels).sum())

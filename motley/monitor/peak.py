@@ -1,14 +1,15 @@
-"""Sample what this device uses."""
+"""The most memory that a piece of work used. Choose it for one step or one training; else a ResourceMonitor."""
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
-from motley.limits import Cgroup
+from motley.limits import PROC, Cgroup
+from motley.monitor.memory import resident_bytes
 
 
 class PeakMemory:
@@ -18,12 +19,13 @@ class PeakMemory:
     `interval_s` in a thread of its own; `peak_bytes` is 0 where the kernel does not say.
     """
 
-    def __init__(self, cgroup: Cgroup, interval_s: float = 0.02) -> None:
+    def __init__(self, cgroup: Cgroup, interval_s: float = 0.02, proc: Path = PROC) -> None:
         self._cgroup = cgroup
-        self._is_limited = cgroup.limits().memory_bytes is not None
+        self._is_limited = cgroup.memory()[0] is not None
         self._interval_s = interval_s
+        self._proc = proc
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample_until_done, daemon=True)
+        self._thread = threading.Thread(target=self._sample_until_done, name="motley-peak-memory", daemon=True)
         self.peak_bytes = 0
 
     def __enter__(self) -> Self:
@@ -43,5 +45,5 @@ class PeakMemory:
             self._sample()
 
     def _sample(self) -> None:
-        used = self._cgroup.usage().working_set_bytes if self._is_limited else psutil.Process().memory_info().rss
+        used = self._cgroup.memory()[1] if self._is_limited else resident_bytes(self._proc, os.getpid())
         self.peak_bytes = max(self.peak_bytes, used or 0)
