@@ -151,7 +151,7 @@ class Knowledge:
         download_s, upload_s = self.transfer_s()
         return Pool(
             names=self.names,
-            free=free & ~self.column("resting"),
+            free=free,
             at_work=np.zeros(len(self), bool) if at_work is None else at_work,
             examples=self._copy("examples"),
             memory_bytes=self._copy("memory_bytes"),

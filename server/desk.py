@@ -66,7 +66,7 @@ class Desk:
         self._await(
             lambda: bool(self._roster.idle(self._knowledge).any()) or is_fed(),
             timeout_s,
-            "every device is busy or away; waiting for one",
+            "every device is busy, away or resting; waiting for one",
             f"no device could be asked for {timeout_s:g} s; see the devices' logs",
         )
 
@@ -107,8 +107,9 @@ class Desk:
         self._look(patience_s)
 
     def _look(self, patience_s: float) -> None:
-        """See who is there; give those who are new `patience_s` to say what they are."""
+        """See who is there; give those who are new, or have rested, `patience_s` to say what they are."""
         clock = self._run.clock
+        self._roster.ask_resting_again(self._knowledge)
         self._roster.look()
         until_s = clock.now_s() + patience_s
         self.receive()

@@ -41,14 +41,9 @@ class Ledger:
         return self._round
 
     def open(self, current: Round) -> None:
-        """From here on, what comes in belongs to this round, and so does what came after the last was closed.
-
-        Devices that rested are asked for their profiles anew: they charge and cool unseen.
-        """
+        """From here on, what comes in belongs to this round, and so does what came after the last was closed."""
         current.arrivals, self._early = self._early, []
         self._round = current
-        for device in self._knowledge.resting():
-            self._roster.ask_again(self._roster.node_of(device))
 
     def take(self, sent: Sent, reply: Message) -> None:
         """Read an update: keep it for this round, or note why it can't be used."""

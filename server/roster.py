@@ -66,10 +66,11 @@ class Roster:
 
     def ask_idle_again(self, knowledge: Knowledge) -> None:
         """Ask whoever is free for its profile once more at the next look: batteries charge unseen."""
-        idle = self.idle(knowledge)
-        for node_id, row in self._rows.items():
-            if idle[row]:
-                self.ask_again(node_id)
+        self._ask_rows_again(self.idle(knowledge))
+
+    def ask_resting_again(self, knowledge: Knowledge) -> None:
+        """The same of those who were too hot, or without charge."""
+        self._ask_rows_again(knowledge.column("resting"))
 
     def node_of(self, device: str) -> int:
         return self._nodes[device]
@@ -84,11 +85,13 @@ class Roster:
         busy: dict[str, list[str]] = {}
         for sent in self._mailbox.pending("train"):
             busy.setdefault(f"at work on round {sent.round}", []).append(sent.device)
-        return {**gone, **busy}
+        at_work = {device for each in busy.values() for device in each}
+        resting = [device for device in knowledge.resting() if self._is_online(device) and device not in at_work]
+        return {**gone, **busy, **({"too hot, or without charge": resting} if resting else {})}
 
     def idle(self, knowledge: Knowledge) -> Bools:
-        """Which rows are connected and not at work."""
-        idle = self.connected(knowledge).copy()
+        """Which rows are connected, not at work, and fit to work."""
+        idle = self.connected(knowledge) & ~knowledge.column("resting")
         idle[[knowledge.row(sent.device) for sent in self._mailbox.pending("train")]] = False
         return idle
 
@@ -118,6 +121,14 @@ class Roster:
         for name, node, row in state["devices"]:
             self.take(node, known[name], row)
         self._asked, self.online = set(state["asked"]), set(state["online"])
+
+    def _ask_rows_again(self, which: Bools) -> None:
+        for node_id, row in self._rows.items():
+            if which[row]:
+                self.ask_again(node_id)
+
+    def _is_online(self, device: str) -> bool:
+        return self._nodes[device] in self.online
 
     def _query(self, node_id: int) -> Message:
         return Message(RecordDict({"ask": ConfigRecord()}), node_id, "query", ttl=QUERY_TTL_S)

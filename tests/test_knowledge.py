@@ -138,12 +138,10 @@ def test_a_device_that_stopped_rests_until_its_profile_says_otherwise(kind: Outc
     knowledge = known("a", "b")
     knowledge.learn(outcome("a", kind))
     assert knowledge.resting() == ["a"]
-    assert knowledge.pool(np.ones(2, bool), 1).free.tolist() == [False, True]
     knowledge.join(profile("a", resting=True))
     assert knowledge.resting() == ["a"]
     knowledge.join(profile("a"))
     assert knowledge.resting() == []
-    assert knowledge.pool(np.ones(2, bool), 1).free.tolist() == [True, True]
 
 
 def test_a_device_that_comes_back_keeps_what_was_learned_and_renews_its_profile() -> None:

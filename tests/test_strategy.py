@@ -556,8 +556,9 @@ def test_a_device_that_rests_is_asked_for_its_profile_each_round_and_for_work_wh
     run = Run(tmp_path, {1: tired, 2: FakeDevice("b", trains_to(1.0))}, rounds=5)
     assert [(number, each.outcome) for number, each in run.rows("a")] == [
         (1, Outcome.BATTERY_EMPTY),
-        *((number, Outcome.FINISHED) for number in (4, 5)),
+        *((number, Outcome.FINISHED) for number in (3, 4, 5)),
     ]
+    assert run.history.decisions("7", 2)["a"] == (False, "too hot, or without charge")
     assert sorted({number for number, _ in run.rows("b")}) == [1, 2, 3, 4, 5]
 
 
@@ -568,7 +569,7 @@ def test_where_the_only_device_rests_the_run_waits_for_it(tmp_path: Path) -> Non
     tired = Tired("a", answers)
     run = Run(tmp_path, {1: tired}, rounds=3)
     assert [each.outcome for _, each in run.rows("a")] == [Outcome.TOO_HOT, Outcome.FINISHED, Outcome.FINISHED]
-    assert any("lets every free device rest" in line for line in run.said)
+    assert any("every device is busy, away or resting" in line for line in run.said)
 
 
 def test_each_round_is_shown_with_what_it_brought(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from motley.errors import InputError
 from motley.history import History
 from motley.spec import Fleet
 
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever an older state can't be read any more."""
 
 MAY_GROW = ("rounds", "max_time")

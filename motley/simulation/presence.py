@@ -56,5 +56,5 @@ class Presence:
             return
         spare_wh = device.condition.charge_wh - battery.floor * battery.capacity
         idle_watts = (device.spec.power or Power()).idle
-        lasts_s = 3600 * spare_wh / idle_watts if idle_watts > 0 else _LONGEST_S
+        lasts_s = 3600 * spare_wh / idle_watts if idle_watts > 0 else _LONGEST_S * bool(self._awake[index])
         self._look_s[index] = max(now_s, device.condition.at_s) + min(max(lasts_s, 0.0), _LONGEST_S)
