@@ -91,7 +91,7 @@ class Roster:
 
     def idle(self, knowledge: Knowledge) -> Bools:
         """Which rows are connected, not at work, and fit to work."""
-        idle = self.connected(knowledge) & ~knowledge.column("resting")
+        idle: Bools = self.connected(knowledge) & ~knowledge.column("resting")
         idle[[knowledge.row(sent.device) for sent in self._mailbox.pending("train")]] = False
         return idle
 
