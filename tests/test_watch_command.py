@@ -13,13 +13,12 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factories import ROOT
-from monitors import FULL, MIB, Watched
+from monitors import MIB, Watched
 from rich.console import Console
 
 from motley.errors import InputError
@@ -27,7 +26,7 @@ from motley.governor import Adjustment, Load
 from motley.monitor import ResourceMonitor
 from motley.resource_limits import ResourceLimits
 from motley.watching.command import watch
-from motley.watching.load import adjustment_text, appetite, most_threads, own
+from motley.watching.load import adjustment_text, appetite
 from motley.watching.outputs import Recorder, sending, serving
 from motley.watching.request import Request, plan_of
 
@@ -140,17 +139,6 @@ def test_the_largest_batch_is_too_large_at_first_already() -> None:
 def test_it_never_takes_most_of_the_machine() -> None:
     taken = appetite(ResourceLimits(memory_bytes=2**40), 2**30)
     assert max(taken.step_bytes(64, step) for step in range(200)) <= 2**29
-
-
-@pytest.mark.parametrize(("quota", "cores", "threads"), [(None, 4, 4), (0.25, 4, 1), (2.9, 4, 2), (8.0, 2, 2)])
-def test_threads_are_the_whole_cores_of_the_quota(quota: float | None, cores: int, threads: int) -> None:
-    assert most_threads(quota, cores) == threads
-
-
-def test_on_a_bare_machine_the_strategy_sees_the_process() -> None:
-    bare = replace(FULL, memory_bytes=5000 * MIB, memory_limit_bytes=16000 * MIB)
-    assert own(bare).memory_bytes == 100 * MIB
-    assert own(FULL).memory_bytes == 300 * MIB
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from motley.broker import Broker, Budget
@@ -18,6 +16,7 @@ from motley.monitor import ResourceMonitor
 from motley.resource_limits import LimitEvent, ResourceLimits
 from motley.samples import Sample
 from motley.simulated_load import Appetite, SimulatedLoad
+from motley.workload import threads_for
 
 MOST_BATCH_SIZE = 64
 FIRST_BATCH_SIZE = 8
@@ -56,33 +55,6 @@ class Running:
         return ", ".join([*parts, f"{self.steps} steps"])
 
 
-class OwnMonitor:
-    """A monitor for a strategy. Where nothing limits the container, memory is this process's.
-
-    Else the strategy would hold the whole machine's memory against the load's limit.
-    """
-
-    def __init__(
-        self,
-        interval_s: float,
-        limits: ResourceLimits,
-        on_sample: Callable[[Sample], None],
-        on_event: Callable[[LimitEvent], None],
-    ) -> None:
-        self.monitor = ResourceMonitor(
-            interval_s, limits, history=1, on_sample=lambda sample: on_sample(own(sample)), on_event=on_event
-        )
-        self.start, self.stop = self.monitor.start, self.monitor.stop
-
-    def sample(self) -> Sample:
-        return own(self.monitor.sample())
-
-
-def own(sample: Sample) -> Sample:
-    """The sample with the memory that a limit of one's own is held against."""
-    return replace(sample, memory_bytes=sample.governed_memory_bytes)
-
-
 @contextmanager
 def simulating(
     strategy: str,
@@ -94,13 +66,13 @@ def simulating(
 
     `cooperative` shares `limits.memory_bytes` with all simulated loads of this user on this machine.
     """
-    threads = most_threads(Cgroup().limits().cpus, host_cores())
+    threads = threads_for(Cgroup().limits().cpus, host_cores())
     load = SimulatedLoad(appetite(limits, _available_bytes()), MOST_BATCH_SIZE)
     broker = shared_budget(limits) if strategy == "cooperative" else None
-    monitors: list[OwnMonitor] = []
+    monitors: list[ResourceMonitor] = []
 
-    def monitor(interval_s: float, limits: ResourceLimits, on_sample: Callable[[Sample], None]) -> OwnMonitor:
-        monitors.append(OwnMonitor(interval_s, limits, on_sample, on_event))
+    def monitor(interval_s: float, limits: ResourceLimits, on_sample: Callable[[Sample], None]) -> ResourceMonitor:
+        monitors.append(ResourceMonitor(interval_s, limits, history=1, on_sample=on_sample, on_event=on_event))
         return monitors[0]
 
     first = Load(FIRST_BATCH_SIZE, threads, MOST_BATCH_SIZE, threads)
@@ -113,7 +85,7 @@ def simulating(
         listeners=Listeners(on_adjustment=on_adjustment),
         make_monitor=monitor,
     )
-    running = Running(governed, monitors[0].monitor, load, broker)
+    running = Running(governed, monitors[0], load, broker)
     with governed:
         load.start(governed)
         try:
@@ -142,11 +114,6 @@ def _available_bytes() -> int:
     limit = Cgroup().limits().memory_bytes
     machine = host_memory_bytes()
     return machine if limit is None else min(limit, machine)
-
-
-def most_threads(quota_cores: float | None, cores: int) -> int:
-    """Whole cores of the quota, at least one."""
-    return max(1, cores if quota_cores is None else min(cores, math.floor(quota_cores)))
 
 
 def adjustment_text(adjustment: Adjustment, load: Load) -> str:
