@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import time
@@ -21,6 +22,8 @@ NOT_STARTED = ("cadvisor", "grafana")
 """Their images can't be had where there is no registry, and nothing depends on them."""
 
 T = TypeVar("T")
+
+_SCRAPE = "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:' + sys.argv[1]).read().decode())"
 
 
 def command(*argv: str, check: bool = True) -> str:
@@ -108,3 +111,9 @@ def generated(directory: Path, fleet_file: Path, project: str) -> Containers:
     deployment = deploy(Options(fleet=fleet_file, output=directory / "docker-compose.yml"))
     deployment.write()
     return Containers(directory / "docker-compose.yml", deployment.fleet, project)
+
+
+def metrics(fleet: Containers, service: str, port: int) -> dict[str, float]:
+    """What an exporter shows, by name and labels."""
+    text = fleet.execute(service, "python", "-c", _SCRAPE, str(port))
+    return {name: float(value) for name, value in re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE)}
