@@ -7,7 +7,8 @@ import re
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,6 +112,22 @@ def generated(directory: Path, fleet_file: Path, project: str) -> Containers:
     deployment = deploy(Options(fleet=fleet_file, output=directory / "docker-compose.yml"))
     deployment.write()
     return Containers(directory / "docker-compose.yml", deployment.fleet, project)
+
+
+@contextmanager
+def running(directory: Path, fleet_text: str, project: str, log: Path | None = None) -> Iterator[Containers]:
+    """The containers of a fleet, from their start to their end; what they say is kept in `log`."""
+    fleet_file = directory / "fleet.yaml"
+    fleet_file.write_text(fleet_text)
+    containers = generated(directory, fleet_file, project)
+    containers.down()
+    try:
+        containers.up()
+        yield containers
+    finally:
+        if log is not None:
+            log.write_text(containers.compose("logs", "--timestamps", check=False))
+        containers.down()
 
 
 def metrics(fleet: Containers, service: str, port: int) -> dict[str, float]:

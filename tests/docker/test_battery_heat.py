@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import Containers, generated, metrics, wait_for
+from engine import Containers, metrics, running, wait_for
 
 from motley.device import Outcome, RoundOutcome
 
@@ -57,18 +57,11 @@ done
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    directory = tmp_path_factory.mktemp("battery-heat")
-    fleet_file = directory / "fleet.yaml"
-    fleet_file.write_text(FLEET)
-    containers = generated(directory, fleet_file, "motley-e2e-battery-heat")
-    containers.down()
-    try:
-        containers.up()
-        wait_for("first round", lambda: containers.rounds_done() >= 1, 240, 1)
-        yield containers
-    finally:
-        Path("/tmp/battery-heat.log").write_text(containers.compose("logs", "--timestamps", check=False))
-        containers.down()
+    with running(
+        tmp_path_factory.mktemp("battery-heat"), FLEET, "motley-e2e-battery-heat", Path("/tmp/battery-heat.log")
+    ) as started:
+        wait_for("first round", lambda: started.rounds_done() >= 1, 240, 1)
+        yield started
 
 
 def ended(fleet: Containers, device: str, kind: Outcome, since_s: float = 0.0) -> RoundOutcome | None:

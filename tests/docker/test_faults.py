@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import Containers, command, generated, wait_for
+from engine import Containers, command, running, wait_for
 
 from motley.device import Outcome, RoundOutcome
 from motley.spec import MEMORY_FLOOR_BYTES
@@ -46,18 +46,9 @@ print(cgroup.oom_kills() - before, time.time())
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    directory = tmp_path_factory.mktemp("faults")
-    fleet_file = directory / "fleet.yaml"
-    fleet_file.write_text(FLEET)
-    containers = generated(directory, fleet_file, "motley-e2e-faults")
-    containers.down()
-    try:
-        containers.up()
-        wait_for("second round", lambda: containers.rounds_done() >= 2, 240, 2)
-        yield containers
-    finally:
-        Path("/tmp/faults.log").write_text(containers.compose("logs", "--timestamps", check=False))
-        containers.down()
+    with running(tmp_path_factory.mktemp("faults"), FLEET, "motley-e2e-faults", Path("/tmp/faults.log")) as started:
+        wait_for("second round", lambda: started.rounds_done() >= 2, 240, 2)
+        yield started
 
 
 def outcomes(fleet: Containers, device: str, since_s: float) -> list[RoundOutcome]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
-from engine import Containers, generated, wait_for
+from engine import Containers, running, wait_for
 
 from motley.device import Outcome, RoundOutcome
 
@@ -35,17 +35,9 @@ monitoring: {enabled: false}
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    directory = tmp_path_factory.mktemp("sizing")
-    fleet_file = directory / "fleet.yaml"
-    fleet_file.write_text(FLEET)
-    containers = generated(directory, fleet_file, "motley-e2e-sizing")
-    containers.down()
-    try:
-        containers.up()
-        wait_for("last round", lambda: containers.rounds_done() >= ROUNDS, 600, 2)
-        yield containers
-    finally:
-        containers.down()
+    with running(tmp_path_factory.mktemp("sizing"), FLEET, "motley-e2e-sizing") as started:
+        wait_for("last round", lambda: started.rounds_done() >= ROUNDS, 600, 2)
+        yield started
 
 
 @pytest.fixture(scope="module")

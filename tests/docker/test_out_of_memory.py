@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engine import Containers, generated, metrics, wait_for
+from engine import Containers, metrics, running, wait_for
 
 from motley.device import Outcome
 
@@ -31,17 +31,9 @@ WEAK, ROOMY = "client-1", "client-2"
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    directory = tmp_path_factory.mktemp("killed")
-    fleet_file = directory / "fleet.yaml"
-    fleet_file.write_text(FLEET)
-    containers = generated(directory, fleet_file, "motley-e2e-killed")
-    containers.down()
-    try:
-        containers.up()
-        wait_for("last round", lambda: containers.rounds_done() >= ROUNDS, 400, 1)
-        yield containers
-    finally:
-        containers.down()
+    with running(tmp_path_factory.mktemp("killed"), FLEET, "motley-e2e-killed") as started:
+        wait_for("last round", lambda: started.rounds_done() >= ROUNDS, 400, 1)
+        yield started
 
 
 def test_the_device_is_killed_once_and_finishes_every_other_round(fleet: Containers) -> None:
