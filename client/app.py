@@ -32,6 +32,7 @@ from motley.training import data, loop, model
 from motley.training.jobs import Job
 from motley.workload import MemoryModel
 
+_SPEED = "speed"
 _COPIES = 3
 """Of the model, that training adds: gradients, momenta and the update."""
 
@@ -40,8 +41,10 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer with this device's profile, as a ConfigRecord `profile`."""
-    profile = profile_of(context.node_config, Cgroup())
+    """Answer with this device's profile, as a ConfigRecord `profile`; its speed is measured once."""
+    known: dict[str, Any] = dict(context.state.config_records.get(_SPEED, {}))
+    profile = profile_of(context.node_config, Cgroup(), float(known.get("gflops", 0.0)))
+    context.state[_SPEED] = ConfigRecord({"gflops": profile.gflops})
     return Message(RecordDict({"profile": ConfigRecord(profile.as_mapping())}), reply_to=message)
 
 
@@ -98,8 +101,8 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"report": report}), reply_to=message)
 
 
-def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
-    """What this device has, from its cgroup and its node configuration, with a short speed probe."""
+def profile_of(node: dict[str, Any], cgroup: Cgroup, gflops: float = 0.0) -> DeviceProfile:
+    """What this device has, from its cgroup and its node configuration; a short probe where no speed is given."""
     limits = cgroup.limits()
     cores = host_cores()
     cpus = _cpus(node, cgroup) or float(cores)
@@ -112,7 +115,7 @@ def profile_of(node: dict[str, Any], cgroup: Cgroup) -> DeviceProfile:
         memory_bytes=limits.memory_bytes or int(_float(node, "memory")) or host_memory_bytes(),
         memory_used_bytes=cgroup.usage().working_set_bytes or 0,
         examples=len(data.read_shard(*_shard(node))),
-        gflops=loop.speed_probe(),
+        gflops=gflops or loop.speed_probe(),
         pinned_batch_size=int(_float(node, "batch-size")),
         pinned_learning_rate=_float(node, "learning-rate"),
         down_bits_per_s=_float(node, "down"),

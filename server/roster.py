@@ -16,6 +16,8 @@ from motley.selection.base import Bools
 from server.mailbox import Mailbox, Sent
 
 QUERY_TTL_S = 600.0
+BETWEEN_PROFILES_S = 30.0
+"""A device that is to charge or to cool is not asked more often: an answer takes charge and heats, too."""
 
 
 class Roster:
@@ -25,7 +27,7 @@ class Roster:
         self._grid = grid
         self._mailbox = mailbox
         self._clock = clock
-        self._asked: set[int] = set()
+        self._asked_s: dict[int, float] = {}
         self._silent: set[int] = set()
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -38,9 +40,9 @@ class Roster:
         """See who is connected, and ask those who are new for their profile."""
         self.online = set(self._grid.get_node_ids())
         self._connected = None
-        new = sorted(self.online - self._asked)
-        self._asked |= set(new)
+        new = sorted(self.online - self._asked_s.keys())
         now_s = self._clock.now_s()
+        self._asked_s |= dict.fromkeys(new, now_s)
         if new:
             self._mailbox.send((self._query(node_id), Sent(node_id, "query", 0, now_s)) for node_id in new)
         self._silent = {sent.node_id for sent in self._mailbox.pending("query")} & self.online
@@ -61,11 +63,11 @@ class Roster:
 
     def ask_again(self, node_id: int) -> None:
         """Ask a node for its profile once more at the next look."""
-        self._asked.discard(node_id)
+        self._asked_s.pop(node_id, None)
         self._silent.discard(node_id)
 
     def ask_idle_again(self, knowledge: Knowledge) -> None:
-        """Ask whoever is free for its profile once more at the next look: batteries charge unseen."""
+        """Ask whoever is free for its profile once more: batteries charge unseen."""
         self._ask_rows_again(self.idle(knowledge))
 
     def ask_resting_again(self, knowledge: Knowledge) -> None:
@@ -109,7 +111,7 @@ class Roster:
     def state(self) -> dict[str, Any]:
         """Who is who, as plain data; profiles are in history. `restore` takes it."""
         return {
-            "asked": sorted(self._asked),
+            "asked_s": [[node, at_s] for node, at_s in self._asked_s.items()],
             "devices": [[name, node, self._rows[node]] for name, node in self._nodes.items()],
             "former": [[node, name] for node, name in self._names.items() if self._nodes[name] != node],
             "online": sorted(self.online),
@@ -120,11 +122,12 @@ class Roster:
         self._names = dict(state["former"])
         for name, node, row in state["devices"]:
             self.take(node, known[name], row)
-        self._asked, self.online = set(state["asked"]), set(state["online"])
+        self._asked_s, self.online = dict(state["asked_s"]), set(state["online"])
 
     def _ask_rows_again(self, which: Bools) -> None:
+        before_s = self._clock.now_s() - BETWEEN_PROFILES_S
         for node_id, row in self._rows.items():
-            if which[row]:
+            if which[row] and self._asked_s.get(node_id, before_s) <= before_s:
                 self.ask_again(node_id)
 
     def _is_online(self, device: str) -> bool:

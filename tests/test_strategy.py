@@ -548,18 +548,22 @@ class Tired(FakeDevice):
         return super().reply(message)
 
 
-def test_a_device_that_rests_is_asked_for_its_profile_each_round_and_for_work_when_it_can(tmp_path: Path) -> None:
+def test_a_device_that_rests_is_asked_for_its_profile_now_and_then_and_for_work_when_it_can(tmp_path: Path) -> None:
+    """Rounds take 20 s: it is asked before rounds 3 and 5."""
+
     def answers(message: Message) -> RecordDict | Error:
         return (trains_to(1.0) if len(tired.trained) > 1 else fails_with("battery_empty: at its floor"))(message)
 
     tired = Tired("a", answers)
-    run = Run(tmp_path, {1: tired, 2: FakeDevice("b", trains_to(1.0))}, rounds=5)
+    slow = FakeDevice("b", trains_to(1.0), delay_s=lambda number: 20.0 if number else 1.0)
+    run = Run(tmp_path, {1: tired, 2: slow}, rounds=6)
     assert [(number, each.outcome) for number, each in run.rows("a")] == [
         (1, Outcome.BATTERY_EMPTY),
-        *((number, Outcome.FINISHED) for number in (3, 4, 5)),
+        *((number, Outcome.FINISHED) for number in (5, 6)),
     ]
+    assert tired.asked == 3
     assert run.history.decisions("7", 2)["a"] == (False, "too hot, or without charge")
-    assert sorted({number for number, _ in run.rows("b")}) == [1, 2, 3, 4, 5]
+    assert sorted({number for number, _ in run.rows("b")}) == [1, 2, 3, 4, 5, 6]
 
 
 def test_where_the_only_device_rests_the_run_waits_for_it(tmp_path: Path) -> None:
