@@ -153,6 +153,11 @@ class MemoryModel:
         """The largest physical batch that was measured; 0 where none was."""
         return max((batch for batch, _ in self.points), default=0)
 
+    def proven(self, limit_bytes: int) -> int:
+        """The largest physical batch of half a MiB by the recipe that was measured below the limit; 0 for none."""
+        most = _WORTH_CUTTING_BYTES / self.bytes_per_example
+        return max((batch for batch, peak in self.points if batch <= most and peak < limit_bytes), default=0)
+
     def learned(self, batch: int, peak_bytes: int) -> MemoryModel:
         """The same with one more measurement, which replaces an older one of the same size."""
         first, *others = [*(each for each in self.points if each[0] != batch), (batch, peak_bytes)]
@@ -188,11 +193,13 @@ def fitting_batch(model: MemoryModel, limit_bytes: int, share: float = MEMORY_SH
     """The largest physical batch whose peak is expected to stay within `share` of the limit; at least 1.
 
     Rounded down to four binary digits, so that noise does not change it from round to round. A batch
-    that takes less than half a MiB fits always: to cut it would gain nothing.
+    that takes less than half a MiB fits always, and one that should take no more by the recipe does where it
+    was measured to: to cut it would gain nothing.
     """
     base, slope = model.line()
     free_bytes = max(share * limit_bytes - base, _WORTH_CUTTING_BYTES)
-    return _rounded_down(int(min(max(free_bytes / slope, 1), MAX_FITTING)))
+    fitting = max(free_bytes / slope, model.proven(limit_bytes), 1)
+    return _rounded_down(int(min(fitting, MAX_FITTING)))
 
 
 def next_batch(model: MemoryModel, limit_bytes: int, share: float = MEMORY_SHARE) -> int:

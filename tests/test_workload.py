@@ -189,3 +189,10 @@ def test_a_noisy_line_is_found_well_enough_to_fill_the_memory(
             if batch >= largest:
                 largest, model = batch, model.learned(batch, int(peak_mib * MIB))
     assert 0.7 * limit_mib <= peak_mib <= 0.9 * limit_mib
+
+
+def test_a_small_batch_that_was_seen_to_fit_is_not_cut_by_a_line_through_noise() -> None:
+    """At 8 examples 5 MiB more were in use than at 1; by that line not even one would fit."""
+    noisy = workload.MemoryModel(280 * MIB, 64 * 1024).learned(1, 281 * MIB).learned(8, 286 * MIB)
+    assert workload.fitting_batch(noisy, 288 * MIB) == 8
+    assert workload.fitting_batch(noisy.learned(8, 288 * MIB), 288 * MIB) == 1
