@@ -106,19 +106,26 @@ class Fitting:
 class Peak:
     """The most memory that the container has used since this was made.
 
-    Samples miss what is short; the kernel's own high-water mark of this process does not.
+    Samples miss what is short; the kernel's own high-water mark of this process does not. Pages of libraries
+    that the process came to touch are in that mark, but were in the container's memory before.
     """
 
     def __init__(self, cgroup: Cgroup, sampled: PeakMemory) -> None:
         self._sampled = sampled
-        self._others_bytes = (cgroup.usage().working_set_bytes or 0) - psutil.Process().memory_info().rss
+        self._limit_bytes = cgroup.limits().memory_bytes
+        own = psutil.Process().memory_info()
+        self._others_bytes, self._shared_bytes = (cgroup.usage().working_set_bytes or 0) - own.rss, own.shared
         self._mark_bytes = _high_water_bytes()
 
     @property
     def bytes(self) -> int:
-        mark_bytes = _high_water_bytes()
-        seen = self._others_bytes + mark_bytes if mark_bytes > self._mark_bytes else 0
-        return max(seen, self._sampled.peak_bytes)
+        """Below the limit, since the process was not killed."""
+        mark_bytes, seen = _high_water_bytes(), 0
+        if mark_bytes > self._mark_bytes:
+            touched_bytes = max(0, psutil.Process().memory_info().shared - self._shared_bytes)
+            seen = self._others_bytes + mark_bytes - touched_bytes
+        peak_bytes = max(seen, self._sampled.peak_bytes)
+        return peak_bytes if self._limit_bytes is None else min(peak_bytes, self._limit_bytes - 1)
 
 
 def own_limit_bytes(enforced_bytes: int | None, said_bytes: int) -> int | None:
