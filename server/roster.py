@@ -125,6 +125,8 @@ class Roster:
         self._asked_s, self.online = dict(state["asked_s"]), set(state["online"])
 
     def _ask_rows_again(self, which: Bools) -> None:
+        if not which.any():
+            return
         before_s = self._clock.now_s() - BETWEEN_PROFILES_S
         for node_id, row in self._rows.items():
             if which[row] and self._asked_s.get(node_id, before_s) <= before_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from factories import MIB
 from flwr.app import Context, RecordDict
 
-from client.memory import Fitting, Memory, own_limit_bytes
-from motley.limits import Cgroup
+from client.memory import Fitting, Memory, Peak, own_limit_bytes
+from motley.device import DeviceLimits
+from motley.limits import Cgroup, Usage
+from motley.monitor import PeakMemory
 from motley.training.examples import Examples
 from motley.training.jobs import Job
 from motley.workload import MemoryModel
@@ -144,3 +147,40 @@ def test_a_limit_is_the_device_s_own_where_it_is_what_the_fleet_file_says(
     enforced: int | None, said: int, own: int | None
 ) -> None:
     assert own_limit_bytes(enforced, said) == own
+
+
+class Filled(Cgroup):
+    """A container of 288 MiB of which 250 are in use."""
+
+    def __init__(self) -> None: ...
+
+    def limits(self) -> DeviceLimits:
+        return DeviceLimits(cpus=None, memory_bytes=288 * MIB)
+
+    def memory(self) -> tuple[int, int]:
+        return 288 * MIB, 250 * MIB
+
+    def usage(self) -> Usage:
+        return Usage(None, None, None, None, 280 * MIB, 250 * MIB, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("grown_mib", "of_libraries_mib", "peak_mib"),
+    [(30, 0, 280), (30, 20, 260), (60, 10, 288), (0, 0, 255)],
+    ids=["own memory", "pages of libraries", "never the limit itself", "what was sampled"],
+)
+def test_the_peak_is_what_the_process_took_and_below_the_limit(
+    grown_mib: int, of_libraries_mib: int, peak_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process has 100 MiB at first, 40 of them shared; samples saw 255 in use."""
+    sizes = {"mark": 100, "shared": 40}
+    monkeypatch.setattr("client.memory._high_water_bytes", lambda: sizes["mark"] * MIB)
+    monkeypatch.setattr(
+        "psutil.Process.memory_info", lambda process: SimpleNamespace(rss=100 * MIB, shared=sizes["shared"] * MIB)
+    )
+    cgroup = Filled()
+    sampled = PeakMemory(cgroup)
+    sampled.peak_bytes = 255 * MIB
+    peak = Peak(cgroup, sampled)
+    sizes.update(mark=100 + grown_mib, shared=40 + of_libraries_mib)
+    assert peak.bytes == min(peak_mib * MIB, 288 * MIB - 1)

@@ -16,8 +16,8 @@ from statistics import linear_regression
 
 from motley.governor.base import Adjustment, Load
 from motley.governor.memory import Peaks, Pressure, lowered, raised
-from motley.governor.rules import adjustment, in_words
-from motley.governor.situation import Choice, Situation, smallest
+from motley.governor.rules import in_words
+from motley.governor.situation import Choice, Situation, adjusted
 from motley.resource_limits import ResourceLimits
 from motley.samples import Sample
 
@@ -36,9 +36,7 @@ class Predictive:
         return Situation(limits)
 
     def adjust(self, state: Situation, sample: Sample, load: Load) -> tuple[Situation, Adjustment]:
-        now, known = state.seen(sample, load)
-        batch, why = smallest((self._batch(now.peaks[each.kind], each, load) for each in known), load)
-        return now, adjustment(batch, why, now.effort, sample, now.limits, load)
+        return adjusted(state, sample, load, self._batch)
 
     def _batch(self, peaks: Peaks, pressure: Pressure, load: Load) -> Choice:
         target_bytes = self.target * pressure.limit_bytes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from motley.governor.base import Load
+from motley.governor.base import Adjustment, Load
 from motley.governor.memory import Peaks, Pressure, observed, pressures
-from motley.governor.rules import Effort, next_effort
+from motley.governor.rules import Effort, adjustment, next_effort
 from motley.resource_limits import LimitKind, ResourceLimits
 from motley.samples import Sample
 
@@ -32,6 +32,15 @@ class Situation:
         news = {each.kind: observed(self.peaks.get(each.kind), each, load) for each in known}
         effort = next_effort(self.effort, sample, self.limits, load, cut)
         return replace(self, peaks={**self.peaks, **news}, effort=effort), known
+
+
+def adjusted(
+    before: Situation, sample: Sample, load: Load, batch_for: Callable[[Peaks, Pressure, Load], Choice]
+) -> tuple[Situation, Adjustment]:
+    """The situation after one more sample, and what follows where `batch_for` says what each kind of memory allows."""
+    now, known = before.seen(sample, load)
+    batch, why = smallest((batch_for(now.peaks[each.kind], each, load) for each in known), load)
+    return now, adjustment(batch, why, now.effort, sample, now.limits, load)
 
 
 def smallest(choices: Iterable[Choice], load: Load) -> Choice:
