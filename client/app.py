@@ -80,6 +80,7 @@ def train(message: Message, context: Context) -> Message:
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu_started,
         "peak_memory_bytes": peak.bytes,
+        "threads": loop.threads(),
         **body.figures(),
     }
     return answer(message, job, done, measured, context)

@@ -168,6 +168,18 @@ class RoundOutcome:
     """Mean of the squared losses of single examples."""
     accuracy: float | None = None
     """Share of its local examples that the model got right while training."""
+    width: float = 1.0
+    """Share of the model's channels that it trained."""
+    compression: str = "none"
+    """How its update travelled."""
+    physical_batch: int = 0
+    """The most examples it held in memory at one time; 0 where it did not say."""
+    threads: int = 0
+    """Of its numeric library; 0 where it did not say."""
+    celsius: float | None = None
+    """Its temperature at the end; None where nothing measures or models one."""
+    paused_s: float = 0.0
+    """Of its seconds, those in which a limit of the device let it pause."""
 
 
 @dataclass(frozen=True)

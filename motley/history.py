@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from motley.database import connect, put, transaction
 from motley.device import DeviceProfile, Outcome, RoundOutcome, RoundPlan
 from motley.records import RoundRow, RunRecord, RunRow
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS outcomes (
     round_trip_s REAL NOT NULL, peak_memory_bytes INTEGER NOT NULL, train_loss REAL, expected_s REAL,
     known_s REAL NOT NULL, attempt INTEGER NOT NULL, used INTEGER NOT NULL, staleness INTEGER NOT NULL,
     down_bytes INTEGER NOT NULL, up_bytes INTEGER NOT NULL, energy_wh REAL NOT NULL, squared_loss REAL, accuracy REAL,
+    width REAL NOT NULL DEFAULT 1, compression TEXT NOT NULL DEFAULT 'none', physical_batch INTEGER NOT NULL DEFAULT 0,
+    threads INTEGER NOT NULL DEFAULT 0, celsius REAL, paused_s REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (run_id, round, device, attempt)
 ) STRICT;
 """
@@ -58,33 +60,43 @@ ALTER TABLE outcomes RENAME TO old_outcomes;
 """
     + _SCHEMA
     + """
-INSERT INTO outcomes SELECT *, 0, outcome = 'finished', 0, 0, 0, 0.0, NULL, NULL FROM old_outcomes;
+INSERT INTO outcomes
+    SELECT *, 0, outcome = 'finished', 0, 0, 0, 0.0, NULL, NULL, 1.0, 'none', 0, 0, NULL, 0.0 FROM old_outcomes;
 DROP TABLE old_outcomes;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 """
 )
+
+_FROM_VERSION_2 = """
+BEGIN;
+ALTER TABLE outcomes ADD COLUMN width REAL NOT NULL DEFAULT 1;
+ALTER TABLE outcomes ADD COLUMN compression TEXT NOT NULL DEFAULT 'none';
+ALTER TABLE outcomes ADD COLUMN physical_batch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outcomes ADD COLUMN threads INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outcomes ADD COLUMN celsius REAL;
+ALTER TABLE outcomes ADD COLUMN paused_s REAL NOT NULL DEFAULT 0;
+PRAGMA user_version = 3;
+COMMIT;
+"""
+
+_MIGRATIONS = {1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
 
 
 class History:
     """Reads and writes the store at `path`, which is made when it is not there."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db = connect(path)
         self._migrate()
         self._db.executescript(_SCHEMA)
         self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _migrate(self) -> None:
-        """Bring a store of version 1 up to date: its runs stay, its reasons of single rounds go."""
+        """Bring an older store up to date: its runs stay; of version 1, the reasons of single rounds go."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version != 1:
-            return
-        self._db.executescript(_FROM_VERSION_1)
+        if version in _MIGRATIONS:
+            self._db.executescript(_MIGRATIONS[version])
 
     def close(self) -> None:
         self._db.close()
@@ -99,18 +111,8 @@ class History:
         with closing(sqlite3.connect(path)) as source:
             source.backup(self._db)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     def start_run(self, row: RunRow) -> None:
-        self._insert("runs", asdict(row))
+        put(self._db, "runs", asdict(row))
 
     def set_phase(self, run_id: str, phase: str) -> None:
         self._db.execute("UPDATE runs SET phase = ? WHERE run_id = ?", (phase, run_id))
@@ -138,7 +140,7 @@ class History:
 
     def start_round(self, run_id: str, number: int, started_s: float, deadline_s: float) -> None:
         """Store a round that begins; one that begins again forgets its plans."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM decisions WHERE run_id = ? AND round = ?", (run_id, number))
             self._db.execute(
                 "INSERT OR REPLACE INTO rounds (run_id, round, selected, deadline_s, started_s) VALUES (?, ?, 0, ?, ?)",
@@ -152,7 +154,7 @@ class History:
             asked.setdefault(why, []).append(device)
         rows = [(True, why, devices) for why, devices in asked.items()]
         rows += [(False, why, list(devices)) for why, devices in plan.left_out.items()]
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute(
                 "UPDATE rounds SET selected = selected + ?, deadline_s = ? WHERE run_id = ? AND round = ?",
                 (len(plan.orders), plan.deadline_s, run_id, plan.round),
@@ -164,14 +166,14 @@ class History:
 
     def end_round(self, row: RoundRow, outcomes: Iterable[tuple[int, RoundOutcome]]) -> None:
         """Store a round that has ended, with outcomes of it and of earlier ones."""
-        with self._transaction():
-            self._insert("rounds", asdict(row))
+        with transaction(self._db):
+            put(self._db, "rounds", asdict(row))
             for number, outcome in outcomes:
                 self._put_outcome(row.run_id, number, outcome)
 
     def put_outcome(self, run_id: str, number: int, outcome: RoundOutcome) -> None:
         """Store an outcome; a later one for the same device and round takes its place."""
-        with self._transaction():
+        with transaction(self._db):
             self._put_outcome(run_id, number, outcome)
 
     def runs(self) -> list[RunRow]:
@@ -217,11 +219,7 @@ class History:
         )
 
     def _put_outcome(self, run_id: str, number: int, outcome: RoundOutcome) -> None:
-        self._insert("outcomes", {"run_id": run_id, "round": number, **asdict(outcome)})
-
-    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
-        columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        self._db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))
+        put(self._db, "outcomes", {"run_id": run_id, "round": number, **asdict(outcome)})
 
 
 def _outcome(row: sqlite3.Row) -> RoundOutcome:

@@ -18,8 +18,11 @@ from server.mailbox import Sent
 
 Arrays = dict[str, NDArray[np.generic]]
 
-_FIGURES = ("batch_size", "learning_rate", "steps", "wall_s", "cpu_s", "peak_memory_bytes", "energy_wh")
-_OPTIONAL = ("train_loss", "squared_loss", "accuracy")
+_FIGURES = (
+    *("batch_size", "learning_rate", "steps", "wall_s", "cpu_s", "peak_memory_bytes", "energy_wh"),
+    *("physical_batch", "threads", "paused_s"),
+)
+_OPTIONAL = ("train_loss", "squared_loss", "accuracy", "celsius")
 
 _UNREACHABLE: dict[int, str] = {
     ErrorCode.NODE_UNAVAILABLE: "the device is not connected any more",
@@ -168,4 +171,10 @@ def _outcome(
         energy_wh=float(report.get("energy_wh", 0.0)),
         squared_loss=report.get("squared_loss"),
         accuracy=report.get("accuracy"),
+        width=order.width if order else 1.0,
+        compression=order.compression if order else "none",
+        physical_batch=int(report.get("physical_batch", 0)),
+        threads=int(report.get("threads", 0)),
+        celsius=report.get("celsius"),
+        paused_s=float(report.get("paused_s", 0.0)),
     )

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import motley.history
+from motley.database import transaction
 from motley.device import DeviceProfile, Outcome
 from motley.history import SCHEMA_VERSION, History
 
@@ -203,7 +204,7 @@ def test_a_reader_sees_what_is_written_and_not_what_is_half_written(path: Path, 
     reader = History(path)
     history.start_run(run_row())
     assert reader.latest_run() == run_row()
-    with history._transaction():
+    with transaction(history._db):
         history._put_outcome("7", 1, outcome())
         assert reader.outcomes("7") == []
         assert reader.latest_run() == run_row()
@@ -312,7 +313,7 @@ def test_a_store_of_version_1_is_brought_up_to_date_once_and_goes_on(old: Path) 
         ("client-2", 0),
     ]
     with closing(sqlite3.connect(old)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_a_store_is_not_migrated_twice_though_the_first_time_was_cut_short(old: Path) -> None:
@@ -320,3 +321,16 @@ def test_a_store_is_not_migrated_twice_though_the_first_time_was_cut_short(old: 
     with closing(sqlite3.connect(old)) as db:
         db.executescript(motley.history._FROM_VERSION_1)
     assert len(History(old).record("7").outcomes) == 2
+
+
+def test_a_store_of_version_2_gains_what_is_new(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript(motley.history._FROM_VERSION_1)
+        for name in ("width", "compression", "physical_batch", "threads", "celsius", "paused_s"):
+            db.execute(f"ALTER TABLE outcomes DROP COLUMN {name}")
+        db.execute("PRAGMA user_version = 2")
+    history = History(old)
+    assert [each.outcome for _, each in history.outcomes("7")] == [Outcome.FINISHED, Outcome.LATE]
+    warm = outcome("client-1", attempt=1, width=0.5, compression="int8", physical_batch=4, threads=2, celsius=-3.5)
+    history.put_outcome("7", 1, warm)
+    assert (1, warm) in history.outcomes("7")

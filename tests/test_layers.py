@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "motley.processes",
         "motley.fairness",
         "motley.kernel_files",
+        "motley.database",
     ),
     (
         "motley.quantities",

@@ -144,6 +144,11 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def threads() -> int:
+    """The size of PyTorch's pool."""
+    return torch.get_num_threads()
+
+
 def speed_probe(seconds: float = 0.2, side: int = 128) -> float:
     """Billions of floating-point operations a second, from products of `side`×`side` matrices."""
     matrix = torch.ones(side, side)
