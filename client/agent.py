@@ -19,16 +19,20 @@ from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from client.emulator import Emulator
+from client.emulator import Emulator, modelled
+from client.limits import limits_of
 from client.metrics import DeviceCollector
 from client.settings import Settings, from_environment
 from motley.errors import MotleyError
 from motley.flower import quiet_environment
 from motley.limits import Cgroup
+from motley.monitor import ResourceMonitor
+from motley.samples import Sample
 
 _STOP_S = 10.0
 _TICK_S = 5.0
 _FIRST_BACK_OFF_S, _LAST_BACK_OFF_S = 0.5, 15.0
+_SAMPLES_KEPT = 60
 
 
 class Agent:
@@ -38,7 +42,9 @@ class Agent:
         self._settings = settings
         cgroup = Cgroup()
         self._emulator = Emulator.of_node(settings.node, cgroup)
-        self.collector = DeviceCollector(settings.node["device"], settings.node["device-class"], cgroup, self._emulator)
+        self._monitor = ResourceMonitor(limits=limits_of(settings.node), history=_SAMPLES_KEPT, model=self._model)
+        device, device_class = settings.node["device"], settings.node["device-class"]
+        self.collector = DeviceCollector(device, device_class, cgroup, self._monitor, self._emulator)
         self._stopping = False
         self._executor = 0
 
@@ -51,6 +57,7 @@ class Agent:
         """Keep an executor running; return 0 once stopped."""
         if self._emulator is not None:
             self._emulator.start()
+        self._monitor.start()
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping:
             started = time.monotonic()
@@ -77,6 +84,11 @@ class Agent:
     def give_up(self, *_: object) -> None:
         """Signal handler: the 10 s are over."""
         self._signal_executor(signal.SIGKILL)
+
+    def _model(self, sample: Sample) -> dict[str, float | bool]:
+        """What is emulated stands for the sensors."""
+        emulator = self._emulator
+        return modelled(emulator.body, emulator.reading, time.monotonic()) if emulator else {}
 
     def _is_stopping(self) -> bool:
         """Asked anew, since a signal may have come meanwhile."""

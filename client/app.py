@@ -21,10 +21,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.emulation import Emulation
+from client.governor import Governing
+from client.limits import limits_of
 from client.memory import Fitting, Memory, Peak, own_limit_bytes
 from client.work import answer, bytes_per_example, job_of, order_of
 from motley import workload
 from motley.device import DeviceProfile
+from motley.governor import Load
 from motley.limits import Cgroup, host_cores, host_memory_bytes
 from motley.messages import to_arrays
 from motley.monitor import PeakMemory
@@ -53,7 +56,8 @@ def train(message: Message, context: Context) -> Message:
     """Train as ordered, in pieces that fit into memory; report what was really done."""
     cgroup, node = Cgroup(), context.node_config
     started, cpu_started = time.perf_counter(), time.process_time()
-    body = Emulation.from_node(node).control(_cpus(node, cgroup) or host_cores())
+    emulation = Emulation.from_node(node)
+    condition = emulation.control(_cpus(node, cgroup) or host_cores())
     _set_threads(node, cgroup)
     order = order_of(message)
     task, stop_after_s = str(order["task"]), float(order["stop_after_s"])
@@ -66,24 +70,27 @@ def train(message: Message, context: Context) -> Message:
     def should_stop() -> bool:
         return time.perf_counter() - started >= patience_s
 
-    with PeakMemory(cgroup) as sampled:
+    fitting = _fitting(cgroup, context, order, job, recipe)
+    job = fitting.job if fitting else job
+    piece, threads = job.physical_batch or job.longest_batch, loop.threads()
+    load = Load(piece, threads, job.longest_batch, threads)
+    with (
+        PeakMemory(cgroup) as sampled,
+        Governing.of_node(node, emulation, condition, load, cgroup.limits().memory_bytes) as governing,
+    ):
         peak = Peak(cgroup, sampled)
-        fitting = _fitting(cgroup, context, order, job, recipe)
-        if fitting is None:
-            done = loop.train(learner, job, recipe.momentum, should_stop, control=body.adjust)
-        else:
-            job = fitting.job
-            told = partial(_measured, fitting, peak)
-            done = loop.train(learner, job, recipe.momentum, should_stop, control=body.adjust, measured=told)
+        measure = partial(_measured, governing, fitting, peak) if fitting else None
+        done = loop.train(learner, job, recipe.momentum, should_stop, control=governing.adjust, measured=measure)
+        if fitting is not None:
             fitting.keep()
-    measured = {
+    figures = {
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu_started,
         "peak_memory_bytes": peak.bytes,
         "threads": loop.threads(),
-        **body.figures(),
+        **governing.figures(),
     }
-    return answer(message, job, done, measured, context)
+    return answer(message, job, done, figures, context)
 
 
 @app.evaluate()
@@ -137,15 +144,19 @@ def _fitting(
     limit_bytes = own_limit_bytes(cgroup.limits().memory_bytes, int(_float(node, "memory")))
     if limit_bytes is None:
         return None
+    limit_bytes = min(limit_bytes, limits_of(node).memory_bytes or limit_bytes)
     note = Path(tempfile.gettempdir()) / f"motley-memory-{node['device']}.json"
-    base_bytes = (cgroup.usage().working_set_bytes or 0) + _COPIES * sum(each.nbytes for each in job.weights.values())
+    base_bytes = (cgroup.held_bytes() or 0) + _COPIES * sum(each.nbytes for each in job.weights.values())
     unknown = MemoryModel(base_bytes, bytes_per_example(recipe, job.width))
     key = f"{order['task']} at width {job.width:g}"
     return Fitting(Memory(cgroup, limit_bytes, note), context, key, unknown, job, order)
 
 
-def _measured(fitting: Fitting, peak: Peak, examples: int) -> int:
-    return fitting.measured(examples, peak.bytes)
+def _measured(governing: Governing, fitting: Fitting, peak: Peak, examples: int) -> int:
+    """A piece of so many examples is done: how many the next one may have."""
+    following = fitting.measured(examples, peak.bytes)
+    governing.fits(following)
+    return following
 
 
 def _shard(node: dict[str, Any]) -> tuple[Path, int]:
@@ -170,4 +181,4 @@ def _free_bytes(cgroup: Cgroup) -> int:
     limit = cgroup.limits().memory_bytes
     if limit is None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(0, limit - (cgroup.usage().working_set_bytes or 0))
+    return max(0, limit - (cgroup.held_bytes() or 0))

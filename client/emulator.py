@@ -91,6 +91,19 @@ class Reading:
         return cls(**{**data, "condition": Condition(**data["condition"])})
 
 
+def modelled(body: Body, reading: Reading | None, now_s: float) -> dict[str, float | bool]:
+    """What the model says in place of sensors, as a monitor takes it; nothing before the first reading."""
+    if reading is None:
+        return {}
+    condition = reading.at(now_s)
+    known: dict[str, float | bool] = {"power_w": reading.watts}
+    if body.has_heat:
+        known["celsius"] = condition.celsius
+    if body.has_battery:
+        known |= {"battery_level": body.level(condition), "charging": body.is_charging(condition.at_s)}
+    return known
+
+
 class Emulator:
     """Steps a device's condition by the power that its CPU time stands for.
 

@@ -104,7 +104,7 @@ class Fitting:
 
 
 class Peak:
-    """The most memory that the container has used since this was made.
+    """The most memory that the container has held since this was made, pages of files left out.
 
     Samples miss what is short; the kernel's own high-water mark of this process does not. Pages of libraries
     that the process came to touch are in that mark, but were in the container's memory before.
@@ -114,7 +114,7 @@ class Peak:
         self._sampled = sampled
         self._limit_bytes = cgroup.limits().memory_bytes
         own = psutil.Process().memory_info()
-        self._others_bytes, self._shared_bytes = (cgroup.usage().working_set_bytes or 0) - own.rss, own.shared
+        self._others_bytes, self._shared_bytes = (cgroup.held_bytes() or 0) - own.rss, own.shared
         self._mark_bytes = _high_water_bytes()
 
     @property

@@ -11,13 +11,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from motley.limits import Cgroup
+from motley.monitor.prometheus import MonitorCollector
 
 if TYPE_CHECKING:
     from client.emulator import Emulator, Reading
-    from motley.physics import Body
+    from motley.monitor.exported import Exported
 
 _LAST_TRAIN = {
     "batch_size": ("motley_client_batch_size", "Batch size of the last training, as really used."),
+    "physical_batch": ("motley_client_physical_batch_size", "Most examples in memory at one time in it."),
     "learning_rate": ("motley_client_learning_rate", "Learning rate of the last training."),
     "train_loss": ("motley_client_train_loss", "Mean training loss of the last training."),
 }
@@ -25,14 +27,23 @@ _COUNTS = {
     "steps": ("motley_client_steps", "Optimiser steps made."),
     "num-examples": ("motley_client_examples", "Training examples processed."),
     "wall_s": ("motley_client_train_seconds", "Time spent in training."),
+    "adjustments": ("motley_client_governor_adjustments", "Times that the governor changed what training does."),
 }
 
 
-class DeviceCollector(Collector):
-    """Turns events into figures; reads the cgroup at each scrape."""
+_READ_HERE = ("memory_working_set_bytes", "memory_limit_bytes", "oom_kills")
+"""At the moment of the scrape, in place of the monitor's last sample."""
+_OF_THE_MACHINE = ("machine_memory_bytes", "machine_memory_size_bytes")
 
-    def __init__(self, device: str, device_class: str, cgroup: Cgroup, emulator: Emulator | None = None) -> None:
+
+class DeviceCollector(Collector):
+    """Turns events into figures; reads the cgroup at each scrape, and shows what the monitor saw last."""
+
+    def __init__(
+        self, device: str, device_class: str, cgroup: Cgroup, monitor: Exported, emulator: Emulator | None = None
+    ) -> None:
         self._device, self._class, self._cgroup, self._emulator = device, device_class, cgroup, emulator
+        self._monitored = MonitorCollector(monitor, "motley_client_", (*_READ_HERE, *_OF_THE_MACHINE))
         self._lock = threading.Lock()
         self._connected = self._busy = False
         self._restarts = 0
@@ -84,10 +95,11 @@ class DeviceCollector(Collector):
         yield InfoMetricFamily("motley_client", "What this device says it is.", value=facts)
         yield from self._limits()
         yield from self._usage()
+        yield from self._monitored.collect()
         with self._lock:
             yield from self._work()
             if self._emulator is not None:
-                yield from self._emulated(self._emulator.body, self._emulator.reading)
+                yield from self._energy(self._emulator.reading)
 
     def _limits(self) -> Iterator[Any]:
         limits = self._cgroup.limits()
@@ -124,28 +136,18 @@ class DeviceCollector(Collector):
             yield from _counter(name, text, self._totals[key])
         for key, (name, text) in _LAST_TRAIN.items():
             yield from _gauge(name, text, self._last.get(key))
+        text = "Time that training paused: too warm by its emulation, or told so by its governor."
+        yield from _counter("motley_client_pause_seconds", text, self._paused_s)
         yield from _gauge("motley_client_examples_per_second", "Speed of the last training.", self._last.get("speed"))
         yield from _gauge(
             "motley_client_train_peak_memory_bytes",
-            "Most memory in use during the last training, page cache left out.",
+            "Most memory held during the last training, pages of files left out.",
             self._last.get("peak"),
         )
 
-    def _emulated(self, body: Body, reading: Reading) -> Iterator[Any]:
-        """Battery, power and heat, as far as the fleet file has them."""
-        condition = reading.condition
-        yield from _gauge("motley_client_power_watts", "Power drawn, modelled from the CPU time.", reading.watts)
+    def _energy(self, reading: Reading) -> Iterator[Any]:
         joules = 3600 * reading.energy_wh
         yield from _counter("motley_client_energy_joules", "Energy drawn, modelled from the CPU time.", joules)
-        if body.has_battery:
-            charging = float(body.is_charging(condition.at_s))
-            yield from _gauge("motley_client_battery_ratio", "Charge of the battery, modelled.", body.level(condition))
-            yield from _gauge("motley_client_charging", "1 while the battery charges, as modelled.", charging)
-        if body.has_heat:
-            text = "Temperature of the device, modelled from the power."
-            yield from _gauge("motley_client_temperature_celsius", text, condition.celsius)
-            text = "Time that training was paused so as not to run above the modelled throttling temperature."
-            yield from _counter("motley_client_thermal_pause_seconds", text, self._paused_s)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Iterator[GaugeMetricFamily]:

@@ -11,7 +11,7 @@ from motley.errors import InputError
 
 PREFIX = "MOTLEY_"
 _AGENT_ONLY = ("superlink", "runtime-port", "metrics-port", "warm", "ready-file")
-_TEXT = ("device", "device-class", "data", "condition")
+_TEXT = ("device", "device-class", "data", "condition", "governor")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from motley.history import History
 from motley.limits import Cgroup, Usage
 from motley.physics import Body
 from motley.records import RoundRow, RunRow
+from motley.resource_limits import LimitKind, ResourceLimits
+from motley.samples import GpuSample, Sample
 from server.metrics import FleetCollector
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs/metrics.md"
@@ -58,8 +60,9 @@ Scraped with `job="motley-server"`.
 
 ## Devices
 
-Shown at port 9101 of each device's container: limits and use from its cgroup, the rest from the events of
-its executor. What is modelled is there only where the fleet file has `battery`, `power` or `heat`.
+Shown at port 9101 of each device's container: limits and use from its cgroup at the scrape, what the monitor
+saw within the last second, and the events of its executor. Power, temperature and battery come from sensors,
+or from the model where the fleet file has `battery`, `power` or `heat`; `source` says which.
 Scraped with `job="motley-client"`, `client` and `device_class`, which therefore stand on every one of these
 metrics and not in the table.
 
@@ -78,6 +81,24 @@ class _Limited(Cgroup):
 
     def usage(self) -> Usage:
         return Usage(20.0, 5.0, 200, 50, 2**29, 2**28, 2**29, 1, 12)
+
+
+class _Watched:
+    """A monitor of a device of which everything is known."""
+
+    limits = ResourceLimits(2**29, 80.0, 2**33, 5.0, 60.0, 0.2)
+    event_counts = dict.fromkeys(LimitKind, 0)
+    over = frozenset[LimitKind]()
+    current = Sample(
+        *(1e9, 2**28, 2**28, 2**29, 2**33, 2**34, 0.5, 0.1, 0.2, 0.0, 1),
+        gpus=(GpuSample(0, "GPU", 2**30, 2**34, 0.5, 90.0, 61.0),),
+        power_w=4.0,
+        celsius=40.0,
+        battery_level=0.5,
+        charging=True,
+        received_bytes=1000,
+        sent_bytes=1000,
+    )
 
 
 def server_metrics() -> list[Metric]:
@@ -101,10 +122,10 @@ def server_metrics() -> list[Metric]:
 def device_metrics() -> list[Metric]:
     """All that a device's collector gives, after one training."""
     figures = {"batch_size": 32, "learning_rate": 0.1, "train_loss": 0.5, "steps": 4, "num-examples": 128}
-    figures |= {"wall_s": 2.0, "peak_memory_bytes": 2**28}
+    figures |= {"wall_s": 2.0, "peak_memory_bytes": 2**28, "physical_batch": 16, "paused_s": 0.5}
     body = Body(throttle_celsius=45.0, limit_celsius=60.0, capacity_wh=10.0)
     emulator = Emulator(body, level=0.5, cpu_s=lambda: 0.0, cpus=0.5)
-    collector = DeviceCollector("client-1", "fast", _Limited(), emulator)
+    collector = DeviceCollector("client-1", "fast", _Limited(), _Watched(), emulator)
     collector.take({"event": "connected"})
     collector.take({"event": "start", "type": "train"})
     collector.take({"event": "end", "type": "train", "outcome": "finished", "wall_s": 2.0, "figures": figures})

@@ -31,6 +31,7 @@ def class_environment(device: Device) -> dict[str, str]:
         "UP": network and network.up,
         "LATENCY": network and network.latency,
         **_body(spec),
+        **_limits(spec),
         "ACCELERATORS": spec.accelerators or None,
         "PRIORITY": None if spec.priority == 1 else spec.priority,
     }
@@ -53,6 +54,20 @@ def _body(spec: DeviceSpec) -> dict[str, object]:
         "HEAT_AMBIENT": heat and heat.ambient_celsius,
         "HEAT_THROTTLE": heat and heat.throttle_celsius,
         "HEAT_LIMIT": heat and heat.limit_celsius,
+    }
+
+
+def _limits(spec: DeviceSpec) -> dict[str, object]:
+    """What the device's governor needs; client.governor reads it."""
+    own = spec.limits
+    return {
+        "GOVERNOR": None if spec.governor == "none" else spec.governor,
+        "LIMIT_MEMORY": own and own.memory,
+        "LIMIT_CPU_PERCENT": own and own.cpu_percent,
+        "LIMIT_GPU_MEMORY": own and own.gpu_memory,
+        "LIMIT_POWER": own and own.power,
+        "LIMIT_CELSIUS": own and own.celsius,
+        "LIMIT_BATTERY_FLOOR": own and own.battery_floor,
     }
 
 

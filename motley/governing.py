@@ -75,6 +75,7 @@ class Governed:
         self._lease: Lease | None = None
         self._told = Adjustment()
         self._step_began_s: float | None = None
+        self._waited = False
         self._lock = threading.Condition()
         self._ended = False
         self._monitor = make_monitor(interval_s, limits, self.observe)
@@ -123,16 +124,24 @@ class Governed:
             self._listeners.on_adjustment(told, load)
 
     def adjustment(self) -> Adjustment:
-        """What to do from now on; call it once between two steps. The load is taken to obey at once."""
+        """What to do from now on; call it once between two steps, and again while it says to wait.
+
+        The load is taken to obey at once, and to keep the pause.
+        """
         with self._lock:
-            self._count_step()
-            return self._obeyed()
+            now_s = self._now_s()
+            if not self._waited:
+                self._count_step(now_s)
+            adjustment = self._obeyed()
+            self._waited, self._step_began_s = adjustment.wait, now_s + adjustment.pause_s
+            return adjustment
 
     def between_steps(self) -> Adjustment:
         """As `adjustment`, but pauses first, and while the strategy says to wait."""
         with self._lock:
-            self._count_step()
-            self._pause(self._now_s())
+            now_s = self._now_s()
+            self._count_step(now_s)
+            self._pause(now_s)
             adjustment = self._obeyed()
             self._step_began_s = self._now_s()
             return adjustment
@@ -162,12 +171,11 @@ class Governed:
         load = self.load
         return Wish(self._governor.wished_bytes(self._state, load), float(load.most_threads))
 
-    def _count_step(self) -> None:
+    def _count_step(self, now_s: float) -> None:
         """The first call comes before the first step."""
-        now_s, began_s = self._now_s(), self._step_began_s
-        if began_s is not None:
-            self._load = replace(self._load, steps=self._load.steps + 1, step_s=max(0.0, now_s - began_s))
-        self._step_began_s = now_s
+        if self._step_began_s is not None:
+            step_s = max(0.0, now_s - self._step_began_s)
+            self._load = replace(self._load, steps=self._load.steps + 1, step_s=step_s)
 
     def _obeyed(self) -> Adjustment:
         told = self._told

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from motley import units
+from motley.errors import did_you_mean
 from motley.population import (
     AnyBitRate,
     AnyCores,
@@ -27,11 +28,14 @@ from motley.population import (
     least,
 )
 from motley.quantities import (
+    GOVERNORS,
     MAX_DEVICES,
     MEMORY_FLOOR_BYTES,
     MIN_CPUS,
     BatchSize,
     LearningRate,
+    Memory,
+    Ratio,
     RuleError,
     Share,
     Spread,
@@ -129,6 +133,26 @@ class Heat(Strict):
         return self
 
 
+class Limits(Strict):
+    """Limits that a device sets itself, below those that the kernel enforces. Not on the virtual clock."""
+
+    memory: Memory | None = None
+    """Of the container; batches are sized to it too."""
+    cpu_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    """Of the quota."""
+    gpu_memory: Memory | None = None
+    """Of each GPU."""
+    power: Annotated[Watts, Field(gt=0)] | None = None
+    celsius: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] | None = None
+    battery_floor: Ratio | None = None
+
+
+def _governor(value: str) -> str:
+    if value not in ("none", *GOVERNORS):
+        raise RuleError((), f"governor '{value[:60]}' is not known{did_you_mean(value[:60], ('none', *GOVERNORS))}")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class LinkSpec:
     """The link of one device: bits per second, seconds; None where it is not limited."""
@@ -179,6 +203,9 @@ class DeviceSpec:
     power: Power | None
     heat: Heat | None
     accelerators: int
+    usd_per_hour: float
+    limits: Limits | None
+    governor: str
 
     @property
     def slowness(self) -> float:
@@ -204,6 +231,11 @@ class DeviceClass(Strict):
     power: Power | None = None
     heat: Heat | None = None
     accelerators: Annotated[int, Field(ge=0, le=16)] = 0
+    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+    """What a device costs while it is rented, at work or not."""
+    limits: Limits | None = None
+    governor: Annotated[str, AfterValidator(_governor)] | None = None
+    """What keeps training within the limits; None: dynamic where there are limits, else none."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> DeviceClass:
@@ -215,6 +247,18 @@ class DeviceClass(Strict):
             raise RuleError(
                 ("memory",),
                 f"memory '{units.format_bytes(smallest)}' is below {need}; write at least '{floor}'",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_limit_fits(self) -> DeviceClass:
+        own, smallest = self.limits.memory if self.limits else None, int(least(self.memory))
+        if own is not None and not MEMORY_FLOOR_BYTES <= own <= smallest:
+            floor = units.format_bytes(MEMORY_FLOOR_BYTES)
+            raise RuleError(
+                ("limits", "memory"),
+                f"limits.memory '{units.format_bytes(own)}' must lie between the measured floor of {floor} and the "
+                f"device's memory of {units.format_bytes(smallest)}",
             )
         return self
 
@@ -266,6 +310,9 @@ class DeviceClass(Strict):
                 power=self.power,
                 heat=self.heat,
                 accelerators=self.accelerators,
+                usd_per_hour=self.usd_per_hour,
+                limits=self.limits,
+                governor=self.governor or ("dynamic" if self.limits else "none"),
             )
 
     def _links(self, key: tuple[object, ...]) -> Iterator[LinkSpec | None]:

@@ -118,7 +118,8 @@ class Knowledge:
         row = self.row(outcome.device)
         self._columns["resting"][row] = outcome.outcome in (Outcome.BATTERY_EMPTY, Outcome.TOO_HOT)
         if outcome.outcome is Outcome.OUT_OF_MEMORY:
-            self._columns["batch_limit"][row] = max(1, outcome.batch_size // 2)
+            before = int(self._columns["batch_limit"][row]) or outcome.batch_size
+            self._columns["batch_limit"][row] = max(1, min(before, outcome.batch_size) // 2)
         if outcome.outcome in _KNOWN and outcome.examples:
             self._time(row, outcome)
             for name, value in (

@@ -61,6 +61,7 @@ class _Files:
     memory: str
     memory_peak: str
     inactive: str
+    active: str
     oom: str
     throttled: str
     cpu_unit_s: float
@@ -72,6 +73,7 @@ _FILES = {
         memory="memory.usage_in_bytes",
         memory_peak="memory.max_usage_in_bytes",
         inactive="total_inactive_file",
+        active="total_active_file",
         oom="memory.oom_control",
         throttled="throttled_time",
         cpu_unit_s=1e-9,
@@ -81,6 +83,7 @@ _FILES = {
         memory="memory.current",
         memory_peak="memory.peak",
         inactive="inactive_file",
+        active="active_file",
         oom="memory.events",
         throttled="throttled_usec",
         cpu_unit_s=1e-6,
@@ -165,6 +168,16 @@ class Cgroup:
         """The memory limit of `limits`, and the working set of `usage`."""
         limit, level = self._memory_limit()
         return limit, self._working_set(level)
+
+    def held_bytes(self) -> int | None:
+        """The working set less all pages of files: what the kernel can't drop, and kills for at the limit.
+
+        Pages of libraries are among what it drops, and reads again. They count for whichever container came
+        to touch them first.
+        """
+        level = self._memory_limit()[1]
+        active = count_of(self._memory.text("memory.stat", level), self._memory.files.active)
+        return _less(self._working_set(level), active)
 
     def cpu_times_s(self) -> tuple[float | None, float | None]:
         """CPU time and throttled time of `usage`."""

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from motley import units
 from motley.errors import did_you_mean
 
-MEMORY_FLOOR_BYTES = 288 * units.parse_bytes("1m")
+MEMORY_FLOOR_BYTES = 320 * units.parse_bytes("1m")
 """Least memory in which a device container starts, trains and answers; measured, see docs/limits.md."""
 
 MIN_CPUS = 0.01
@@ -30,6 +30,9 @@ ALL = 0
 
 FIT = 0
 """The value of `batch_size: fit`."""
+
+GOVERNORS = ("dynamic", "predictive", "adaptive", "cooperative")
+"""What may keep a device within its limits; see `motley.governor`."""
 
 BUILT_IN_TASKS = ("digits", "synthetic", "cifar10", "fashion_mnist")
 

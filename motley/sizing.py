@@ -85,14 +85,19 @@ def order_for(
 
 
 def _batch(training: Training, knowledge: Knowledge, row: int, estimate: Estimate) -> int:
-    """What is pinned, or what the rules come to; no more than half of what a device was killed with."""
+    """What is pinned, or what the rules come to; that is no more than half of what a device was killed with.
+
+    A pinned batch stays what it is; after a kill the device goes through it in smaller pieces.
+    """
     pinned = int(knowledge.column("pinned_batch_size")[row]) or training.batch_size
+    if pinned:
+        return pinned
     examples, memory_bytes = int(knowledge.column("examples")[row]), int(knowledge.column("memory_bytes")[row])
     if _fits_itself(training, knowledge, row):
         batch = min(examples, _expected_fit(training, knowledge, row))
     else:
-        batch = pinned or auto_batch_size(memory_bytes, examples)
-        if not pinned and training.chosen.local_work == "sized":
+        batch = auto_batch_size(memory_bytes, examples)
+        if training.chosen.local_work == "sized":
             smallest = options_as(AdaptiveOptions, training.policy_options).smallest_batch
             batch = min(batch, quick_batch_size(estimate.example_s, smallest))
     limit = int(knowledge.column("batch_limit")[row])

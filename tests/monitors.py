@@ -44,6 +44,9 @@ class Watched:
     over: frozenset[LimitKind] = frozenset({LimitKind.MEMORY})
 
 
+UNKNOWN = Watched(None, ResourceLimits(), {}, frozenset())
+
+
 class Half:
     """A source of one figure, 0.5."""
 

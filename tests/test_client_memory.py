@@ -13,7 +13,7 @@ from flwr.app import Context, RecordDict
 
 from client.memory import Fitting, Memory, Peak, own_limit_bytes
 from motley.device import DeviceLimits
-from motley.limits import Cgroup, Usage
+from motley.limits import Cgroup
 from motley.monitor import PeakMemory
 from motley.training.examples import Examples
 from motley.training.jobs import Job
@@ -150,7 +150,7 @@ def test_a_limit_is_the_device_s_own_where_it_is_what_the_fleet_file_says(
 
 
 class Filled(Cgroup):
-    """A container of 288 MiB of which 250 are in use."""
+    """A container of 288 MiB of which 250 are held."""
 
     def __init__(self) -> None: ...
 
@@ -158,10 +158,10 @@ class Filled(Cgroup):
         return DeviceLimits(cpus=None, memory_bytes=288 * MIB)
 
     def memory(self) -> tuple[int, int]:
-        return 288 * MIB, 250 * MIB
+        return 288 * MIB, 270 * MIB
 
-    def usage(self) -> Usage:
-        return Usage(None, None, None, None, 280 * MIB, 250 * MIB, None, None, None)
+    def held_bytes(self) -> int:
+        return 250 * MIB
 
 
 @pytest.mark.parametrize(

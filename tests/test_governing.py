@@ -84,6 +84,28 @@ def test_steps_are_counted_and_timed_without_their_pauses() -> None:
     assert (governed.load.steps, governed.load.step_s) == (2, 7.0)
 
 
+def test_a_pause_that_the_load_keeps_by_itself_is_no_part_of_its_step() -> None:
+    now_s = iter([0.0, 3.0, 10.0])
+    governed = governed_by(Scripted(Adjustment(pause_s=2.0)), now_s=lambda: next(now_s))
+    governed.adjustment()
+    governed.observe(Sample(0))
+    assert governed.adjustment().pause_s == 2.0
+    governed.adjustment()
+    assert (governed.load.steps, governed.load.step_s) == (2, 5.0)
+
+
+def test_a_load_that_asks_again_while_it_waits_has_done_no_step() -> None:
+    now_s = iter([0.0, 3.0, 10.0, 20.0, 21.0])
+    governed = governed_by(Scripted(Adjustment(wait=True), Adjustment()), now_s=lambda: next(now_s))
+    governed.adjustment()
+    governed.observe(Sample(0))
+    assert [governed.adjustment().wait for _ in range(2)] == [True, True]
+    governed.observe(Sample(1))
+    assert not governed.adjustment().wait
+    governed.adjustment()
+    assert (governed.load.steps, governed.load.step_s) == (2, 1.0)
+
+
 def test_the_load_may_say_what_it_really_does() -> None:
     governor = Scripted()
     governed = governed_by(governor)

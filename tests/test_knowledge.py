@@ -97,6 +97,13 @@ def test_a_batch_limit_is_never_below_one() -> None:
     assert knowledge.column("batch_limit").tolist() == [1]
 
 
+def test_a_device_that_is_killed_again_with_the_same_batch_is_cut_further() -> None:
+    knowledge = known("a")
+    for _ in range(3):
+        knowledge.learn(outcome("a", Outcome.OUT_OF_MEMORY, batch_size=64))
+    assert knowledge.column("batch_limit").tolist() == [8]
+
+
 def test_losses_and_accuracy_are_the_last_reported() -> None:
     knowledge = known("a", "b")
     knowledge.learn(outcome("a", train_loss=0.5, squared_loss=0.75, accuracy=0.25))

@@ -128,6 +128,16 @@ def test_a_working_set_is_never_negative() -> None:
     assert _cgroup("v2-unlimited").usage().working_set_bytes == 0
 
 
+@pytest.mark.parametrize(("tree", "held"), [("v2", 180 * MIB - 19_000_000), ("v1", 224 * MIB - 1_048_576)])
+def test_what_is_held_has_no_pages_of_files(tree: str, held: int) -> None:
+    assert _cgroup(tree).held_bytes() == held
+
+
+@pytest.mark.parametrize("tree", ["empty", "v2-hostile", "v1-hostile"])
+def test_of_nothing_known_nothing_is_held(tree: str) -> None:
+    assert _cgroup(tree).held_bytes() is None
+
+
 def test_a_working_set_without_statistics_is_all_of_the_memory() -> None:
     assert _cgroup("v1-unlimited").usage().working_set_bytes == MIB
 

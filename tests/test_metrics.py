@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from factories import FIXTURES, MIB, outcome, plan, profile, round_row, run_row
+from monitors import UNKNOWN, Watched
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,7 +20,7 @@ from server.metrics import BUCKETS_S, PHASES, FleetCollector
 
 UNBOUNDED = {"round", "run", "run_id", "node", "node_id", "message", "device", "id", "pid", "error"}
 NOT_BASE_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|mib|gb|kilobytes|megabytes|percent|bits)(_|$)")
-LABELS = {"phase", "part", "device_class", "reason", "client", "type", "le"}
+LABELS = {"phase", "part", "device_class", "reason", "client", "type", "le", "source", "kind", "gpu", "name"}
 
 
 def _registry(collector: Any) -> CollectorRegistry:
@@ -35,7 +36,7 @@ def _finished(**figures: float) -> dict[str, Any]:
 
 def _device() -> DeviceCollector:
     tree = FIXTURES / "cgroup" / "v2"
-    collector = DeviceCollector("client-1", "fast", Cgroup(tree / "sys", tree / "proc"))
+    collector = DeviceCollector("client-1", "fast", Cgroup(tree / "sys", tree / "proc"), Watched())
     for event in ({"event": "connected"}, {"event": "start", "type": "train"}, _finished(peak_memory_bytes=300 * MIB)):
         collector.take(event)
     return collector
@@ -179,7 +180,7 @@ def test_the_device_s_limits_and_use() -> None:
 
 
 def test_what_the_kernel_does_not_say_is_not_shown(tmp_path: Path) -> None:
-    registry = _registry(DeviceCollector("client-1", "fast", Cgroup(tmp_path, tmp_path)))
+    registry = _registry(DeviceCollector("client-1", "fast", Cgroup(tmp_path, tmp_path), UNKNOWN))
     assert registry.get_sample_value("motley_client_memory_limit_bytes") is None
     assert registry.get_sample_value("motley_client_cpu_seconds_total") is None
     assert registry.get_sample_value("motley_client_connected") == 0
@@ -214,7 +215,7 @@ def test_the_device_s_work() -> None:
     ids=str,
 )
 def test_connection_and_restarts(tmp_path: Path, events: list[str], connected: int, busy: int, restarts: int) -> None:
-    collector = DeviceCollector("client-1", "fast", Cgroup(tmp_path, tmp_path))
+    collector = DeviceCollector("client-1", "fast", Cgroup(tmp_path, tmp_path), UNKNOWN)
     for event in events:
         collector.take({"event": event, "type": "train"})
     value = _registry(collector).get_sample_value

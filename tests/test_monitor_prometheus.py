@@ -15,10 +15,10 @@ from motley.resource_limits import LimitKind, ResourceLimits
 from motley.samples import Sample
 
 
-def scraped(watched: Watched) -> dict[str, list[Any]]:
+def scraped(watched: Watched, *options: Any) -> dict[str, list[Any]]:
     """Name of a sample → the samples."""
     registry = CollectorRegistry()
-    registry.register(MonitorCollector(watched))  # type: ignore[arg-type]
+    registry.register(MonitorCollector(watched, *options))  # type: ignore[arg-type]
     from prometheus_client import generate_latest
 
     found: dict[str, list[Any]] = {}
@@ -55,8 +55,16 @@ def test_a_source_says_what_is_modelled() -> None:
 
 
 def test_limits_are_told_apart_by_who_sets_them() -> None:
-    limits = {each.labels["by"]: each.value for _, each in scraped(Watched())["motley_device_memory_limit_bytes"]}
-    assert limits == {"device": 350 * MIB, "kernel": 400 * MIB}
+    shown = scraped(Watched())
+    assert shown["motley_device_memory_limit_bytes"][0][1].value == 400 * MIB
+    assert shown["motley_device_own_memory_limit_bytes"][0][1].value == 350 * MIB
+
+
+def test_beside_another_collector_it_shows_the_rest_under_that_ones_prefix() -> None:
+    whole, part = scraped(Watched()), scraped(Watched(), "motley_client_", ("oom_kills", "limit_over"))
+    names = {name.replace("motley_device_", "motley_client_") for name in whole}
+    assert names - part.keys() == {"motley_client_oom_kills_total", "motley_client_limit_over"}
+    assert part.keys() <= names
 
 
 def test_crossings_and_states_by_kind() -> None:

@@ -107,12 +107,13 @@ def test_the_device_class_pins_over_the_fleet_and_both_over_the_automatic() -> N
         assert (orders["pinned"].batch_size, orders["pinned"].learning_rate) == (100, 0.5)
 
 
-def test_out_of_memory_lowers_the_batch_even_a_pinned_one_and_the_rate_with_it() -> None:
-    knowledge = known(profile("free", memory_bytes=1024 * MIB), profile("pinned", pinned_batch_size=256))
+def test_out_of_memory_lowers_a_batch_that_is_not_pinned_and_the_rate_with_it() -> None:
+    knowledge = known(profile("free", memory_bytes=1024 * MIB), profile("pinned", pinned_batch_size=32))
     for device in ("free", "pinned"):
         knowledge.learn(outcome(device, Outcome.OUT_OF_MEMORY, batch_size=32))
     free, pinned = _plan(knowledge).orders
-    assert free.batch_size == pinned.batch_size == 16
+    assert (free.batch_size, pinned.batch_size) == (16, 32)
+    assert free.physical_batch == pinned.physical_batch == 16
     assert free.learning_rate == pytest.approx(0.1 * (16 / 32) ** 0.5)
 
 

@@ -22,6 +22,7 @@ from motley.fleetfile import parse_fleet
 from motley.history import History
 from motley.messages import to_arrays, to_record
 from motley.records import RoundRow
+from motley.spec import MEMORY_FLOOR_BYTES
 from server.strategy import ResourceAware
 
 START = {"w": np.zeros(3, np.float32)}
@@ -515,8 +516,8 @@ def test_an_order_says_all_that_the_device_must_know(tmp_path: Path) -> None:
 
 
 def test_a_device_without_room_gets_the_leading_part_of_the_model(tmp_path: Path) -> None:
-    """288 MiB of floor, and four copies of a megabyte times the square of the width."""
-    small = FakeDevice("a", trains_to(6.0), memory_bytes=288 * 2**20 + 10**6)
+    """The floor, and four copies of a megabyte times the square of the width."""
+    small = FakeDevice("a", trains_to(6.0), memory_bytes=MEMORY_FLOOR_BYTES + 10**6)
     large = FakeDevice("b", trains_to(2.0))
     run = Run(tmp_path, {1: small, 2: large}, training="policy: heterofl, device_evaluation: never")
     assert (small.trained[0]["width"], large.trained[0]["width"]) == (0.5, 1.0)

@@ -117,6 +117,7 @@ def test_what_does_not_fit_into_memory_ends_a_tenth_into_the_work() -> None:
     assert killed.reason == f"needs {enough} MiB, has {enough - 1}"
     assert (killed.total_s, killed.compute_s) == (pytest.approx(1.1), pytest.approx(0.1))
     assert small.course(demand(batch_size=42), 0.0).failure is None
+    assert small.course(demand(physical_batch=42), 0.0).failure is None
 
 
 def test_a_narrower_model_fits_where_the_whole_does_not() -> None:

@@ -13,9 +13,9 @@ from motley.monitor.memory import resident_bytes
 
 
 class PeakMemory:
-    """The most memory, page cache left out, that was used inside the `with` block.
+    """The most memory, pages of files left out, that was held inside the `with` block.
 
-    That of the container where it has a memory limit, else that of this process alone. Samples each
+    That of the container where it has a memory limit, else all that is resident of this process alone. Samples each
     `interval_s` in a thread of its own; `peak_bytes` is 0 where the kernel does not say.
     """
 
@@ -45,5 +45,5 @@ class PeakMemory:
             self._sample()
 
     def _sample(self) -> None:
-        used = self._cgroup.memory()[1] if self._is_limited else resident_bytes(self._proc, os.getpid())
+        used = self._cgroup.held_bytes() if self._is_limited else resident_bytes(self._proc, os.getpid())
         self.peak_bytes = max(self.peak_bytes, used or 0)

@@ -1,12 +1,12 @@
 """A monitor's newest sample for Prometheus.
 
-For a process that watches itself or its machine; the exporter of a fleet's device container is
+For a process that watches itself or its machine. In a fleet's device container it stands beside
 `client.metrics`, which reads counters that a sample does not carry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,6 +17,8 @@ from motley.samples import GpuSample, Sample
 
 if TYPE_CHECKING:
     from motley.monitor.exported import Exported
+
+PREFIX = "motley_device_"
 
 _PLAIN: tuple[tuple[str, str, Callable[[Sample], float | None]], ...] = (
     (
@@ -57,17 +59,29 @@ _GPU: tuple[tuple[str, str, Callable[[GpuSample], float | None]], ...] = (
 )
 
 
+Family = GaugeMetricFamily | CounterMetricFamily
+
+
 class MonitorCollector(Collector):
     """Shows a monitor's newest sample, its limits and their crossings; nothing that is not known.
 
     It never takes a sample itself, so that many scrapes cost the device nothing. Read how old the
     figures are from `motley_device_sample_timestamp_seconds`.
+
+    prefix: of all names. left_out: names without prefix that another collector shows.
     """
 
-    def __init__(self, monitor: Exported) -> None:
-        self._monitor = monitor
+    def __init__(self, monitor: Exported, prefix: str = PREFIX, left_out: Collection[str] = ()) -> None:
+        self._monitor, self._prefix, self._left_out = monitor, prefix, left_out
 
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    def collect(self) -> Iterator[Family]:
+        for family in self._families():
+            if family.name not in self._left_out:
+                family.name = self._prefix + family.name
+                family.samples = [each._replace(name=self._prefix + each.name) for each in family.samples]
+                yield family
+
+    def _families(self) -> Iterator[Family]:
         sample = self._monitor.current
         if sample is not None:
             yield from _figures(sample)
@@ -76,26 +90,26 @@ class MonitorCollector(Collector):
         yield from _crossings(self._monitor)
 
 
-def _figures(sample: Sample) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+def _figures(sample: Sample) -> Iterator[Family]:
     for name, text, read in _PLAIN:
         value = read(sample)
         if value is not None:
-            yield GaugeMetricFamily(f"motley_device_{name}", text, value=value)
+            yield GaugeMetricFamily(name, text, value=value)
     for name, text, read, source in _SOURCED:
         value = read(sample)
         if value is not None:
-            gauge = GaugeMetricFamily(f"motley_device_{name}", text, labels=["source"])
+            gauge = GaugeMetricFamily(name, text, labels=["source"])
             gauge.add_metric([source(sample)], float(value))
             yield gauge
     for name, text, read in _COUNTERS:
         value = read(sample)
         if value is not None:
-            yield CounterMetricFamily(f"motley_device_{name}", text, value=value)
+            yield CounterMetricFamily(name, text, value=value)
 
 
 def _gpus(sample: Sample) -> Iterator[GaugeMetricFamily]:
     for name, text, read in _GPU:
-        gauge = GaugeMetricFamily(f"motley_device_{name}", text, labels=["gpu", "name"])
+        gauge = GaugeMetricFamily(name, text, labels=["gpu", "name"])
         for gpu in sample.gpus:
             value = read(gpu)
             if value is not None:
@@ -106,27 +120,23 @@ def _gpus(sample: Sample) -> Iterator[GaugeMetricFamily]:
 
 def _limits(monitor: Exported, sample: Sample | None) -> Iterator[GaugeMetricFamily]:
     own = monitor.limits
-    memory = GaugeMetricFamily("motley_device_memory_limit_bytes", "Memory limit, by who sets it.", labels=["by"])
-    for by, value in (("device", own.memory_bytes), ("kernel", sample.memory_limit_bytes if sample else None)):
-        if value is not None:
-            memory.add_metric([by], value)
-    if memory.samples:
-        yield memory
-    others: tuple[tuple[str, str, float | None], ...] = (
+    limits: tuple[tuple[str, str, float | None], ...] = (
+        ("memory_limit_bytes", "Memory limit that the kernel enforces.", sample.memory_limit_bytes if sample else None),
+        ("own_memory_limit_bytes", "Memory limit that the device sets itself.", own.memory_bytes),
         ("cpu_limit_ratio", "CPU limit, of the quota.", None if own.cpu_percent is None else own.cpu_percent / 100),
         ("gpu_memory_limit_bytes", "Memory limit of each GPU.", own.gpu_memory_bytes),
         ("power_limit_watts", "Power limit.", own.power_w),
         ("temperature_limit_celsius", "Temperature limit.", own.celsius),
         ("battery_floor_ratio", "Charge below which the battery shall not fall.", own.battery_floor),
     )
-    for name, text, limit in others:
+    for name, text, limit in limits:
         if limit is not None:
-            yield GaugeMetricFamily(f"motley_device_{name}", text, value=limit)
+            yield GaugeMetricFamily(name, text, value=limit)
 
 
-def _crossings(monitor: Exported) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-    counter = CounterMetricFamily("motley_device_limit_crossings", "Times that a limit was crossed.", labels=["kind"])
-    over = GaugeMetricFamily("motley_device_limit_over", "1 while a limit is crossed.", labels=["kind"])
+def _crossings(monitor: Exported) -> Iterator[Family]:
+    counter = CounterMetricFamily("limit_crossings", "Times that a limit was crossed.", labels=["kind"])
+    over = GaugeMetricFamily("limit_over", "1 while a limit is crossed.", labels=["kind"])
     for kind in LimitKind:
         counter.add_metric([kind.value], monitor.event_counts.get(kind, 0))
         over.add_metric([kind.value], float(kind in monitor.over))

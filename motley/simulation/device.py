@@ -32,6 +32,8 @@ class Demand:
     steps: int = 0
     stop_after_s: float = math.inf
     width: float = 1.0
+    physical_batch: int = 0
+    """Most examples in memory at one time; 0 for the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ class VirtualDevice:
     def peak_memory_bytes(self, demand: Demand) -> int:
         """What training needs, floor included."""
         smallest = self._task.need_bytes(demand.width)
-        return smallest + int(demand.batch_size * self._task.bytes_per_example * demand.width)
+        held = min(demand.batch_size, demand.physical_batch or demand.batch_size)
+        return smallest + int(held * self._task.bytes_per_example * demand.width)
 
     def _compute(
         self, demand: Demand, heating: Heating, example_s: float, download_s: float, upload_s: float

@@ -162,6 +162,7 @@ class VirtualGrid(Grid):
             down_bytes=down_bytes,
             up_bytes=encoded_bytes(shapes_of(self._task_name, width), str(order["compression"])) + _REPORT_BYTES,
             batch_size=int(order["batch_size"]),
+            physical_batch=int(order["physical_batch"]),
             steps=int(order["steps"]),
             stop_after_s=float(order["stop_after_s"]) or math.inf,
             width=width,

@@ -7,6 +7,8 @@ import re
 import sqlite3
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +130,13 @@ def running(directory: Path, fleet_text: str, project: str, log: Path | None = N
         if log is not None:
             log.write_text(containers.compose("logs", "--timestamps", check=False))
         containers.down()
+
+
+def query(expression: str, port: int = 9090) -> list[dict[str, Any]]:
+    """What the Prometheus on this host's `port` answers."""
+    url = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(expression)}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return list(json.load(answer)["data"]["result"])
 
 
 def metrics(fleet: Containers, service: str, port: int) -> dict[str, float]:

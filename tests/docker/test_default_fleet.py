@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from engine import NOT_STARTED, Containers, command, committed, wait_for
+from engine import NOT_STARTED, Containers, command, committed, query, wait_for
 
 from motley.device import Outcome
 from motley.spec import Device
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
-PROMETHEUS = "http://127.0.0.1:9090/api/v1"
 LIMITS = "import json; from motley.limits import Cgroup; print(json.dumps(vars(Cgroup().limits())))"
 
 
@@ -35,11 +31,6 @@ def fleet() -> Iterator[Containers]:
 @pytest.fixture(scope="module")
 def devices(fleet: Containers) -> list[Device]:
     return list(fleet.fleet.devices())
-
-
-def query(expression: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{PROMETHEUS}/query?query={urllib.parse.quote(expression)}", timeout=10) as answer:
-        return list(json.load(answer)["data"]["result"])
 
 
 def test_engine_enforces_the_fleet_files_limits(fleet: Containers, devices: list[Device]) -> None:

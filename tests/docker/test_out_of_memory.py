@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engine import Containers, metrics, running, wait_for
+from engine import Containers, metrics, query, running, wait_for
 
 from motley.device import Outcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
-ROUNDS = 8
+ROUNDS, PROMETHEUS = 8, 19090
 FLEET = f"""
 name: killed
 seed: 5
@@ -23,7 +23,7 @@ classes:
   weak: {{cpus: 0.25, memory: 384m}}
   roomy: {{cpus: 0.5, memory: 1g}}
 server: {{cpus: 0.5, memory: 1g}}
-monitoring: {{enabled: false}}
+monitoring: {{prometheus_port: {PROMETHEUS}}}
 """
 
 WEAK, ROOMY = "client-1", "client-2"
@@ -51,6 +51,16 @@ def test_the_kill_is_counted_by_device_and_server(fleet: Containers) -> None:
     assert metrics(fleet, WEAK, 9101)["motley_client_oom_kills_total"] >= 1
     assert metrics(fleet, WEAK, 9101)['motley_client_tasks_total{reason="out_of_memory",type="train"}'] == 1
     assert metrics(fleet, "server", 9100)['motley_outcomes_total{device_class="weak",reason="out_of_memory"}'] == 1
+
+
+def test_prometheus_has_scraped_the_kill(fleet: Containers) -> None:
+    """From the device and from the server."""
+    for expression in (
+        f'motley_client_oom_kills_total{{client="{WEAK}"}} >= 1',
+        f'motley_client_tasks_total{{client="{WEAK}",reason="out_of_memory"}} == 1',
+        'motley_outcomes_total{device_class="weak",reason="out_of_memory"} == 1',
+    ):
+        wait_for(expression, lambda expression=expression: query(expression, PROMETHEUS), 60)
 
 
 def test_the_container_itself_is_never_killed(fleet: Containers) -> None:
