@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+DEV := .venv/.dev
 
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
@@ -18,10 +19,10 @@ run: $(STAMP) ## a hundred phones on a virtual clock, under plain FedAvg and und
 local: $(STAMP) ## the default fleet as processes of this machine, without Docker
 	$(BIN)/motley run config/fleet.yaml
 
-test: $(STAMP) ## all tests that need no Docker
+test: $(DEV) ## all tests that need no Docker
 	$(BIN)/pytest
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,5 +46,9 @@ clean: ## remove the environment and every cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -qq -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(STAMP)
 	$(BIN)/pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -19,6 +19,8 @@ DEFAULT_COMPOSE = Path("docker-compose.yml")
 DEFAULT_RUNS = Path("runs")
 DEFAULT_POLICIES = "random,over_commit,oort,fedbuff,adaptive"
 DEFAULT_SUITE = Path("config/fleets/suite")
+DEFAULT_ACCOUNTS = Path("config/accounts.yaml")
+DEFAULT_JOURNAL = Path("runs/launches.db")
 
 app = typer.Typer(
     help="Federated learning on a motley crew of devices.",
@@ -86,15 +88,21 @@ def compose(
 
 @app.command()
 def run(
-    fleet: FleetArgument = DEFAULT_FLEET,
+    fleet: Annotated[
+        Path | None, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=str(DEFAULT_FLEET))
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="Rounds, in place of the file's.")] = None,
     directory: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = DEFAULT_RUNS,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run kept here.")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Train a fleet on this machine without Docker: the same apps as processes, without hard limits."""
-    from motley.running import run_locally
+    from motley.running import resume_locally, run_locally
 
-    run_locally(fleet, rounds, directory, json_file)
+    if resume is None:
+        run_locally(fleet or DEFAULT_FLEET, rounds, directory, json_file)
+    else:
+        resume_locally(resume, fleet, rounds, json_file)
 
 
 @app.command()
@@ -142,6 +150,28 @@ def compare(
     paths = [*(fleets or []), *(suite_files(suite_dir) if suite or suite_dir != DEFAULT_SUITE else [])]
     asked = Comparison(paths or [DEFAULT_FLEET], policies, seeds, rounds, target, out, processes, engine, json_file)
     run_comparison(asked)
+
+
+@app.command()
+def plan(
+    fleet: FleetArgument = DEFAULT_FLEET,
+    objective: Annotated[
+        str, typer.Option(help="time, dollars, energy, or weights: 'time=1,dollars=0.2' (of an hour, a dollar, a kWh).")
+    ] = "time",
+    max_dollars: Annotated[float | None, typer.Option(help="Most that a run may cost.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Most that a run may take.")] = None,
+    max_energy: Annotated[float | None, typer.Option(metavar="WH", help="Most that a run may draw.")] = None,
+    min_data: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least share of the examples; as the file has it if not given.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(help="A run to learn from: its directory or history.db.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Estimate what a run costs in time, dollars and energy, and what other plans would. Trains nothing."""
+    from motley.costing.command import Request
+    from motley.costing.command import plan as show_plans
+
+    show_plans(Request(fleet, objective, max_dollars, max_hours, max_energy, min_data, history, json_file))
 
 
 @app.command()
@@ -241,6 +271,96 @@ def doctor(
     from motley.doctor import report
 
     if not report(fleet, json_file):
+        raise typer.Exit(1)
+
+
+accounts = typer.Typer(help="The accounts at providers of machines, and their budgets.", no_args_is_help=True)
+app.add_typer(accounts, name="accounts")
+providers = typer.Typer(help="The machines at all providers.", no_args_is_help=True)
+app.add_typer(providers, name="providers")
+
+AccountsFile = Annotated[Path, typer.Option("--file", help="The accounts file.")]
+JournalOption = Annotated[Path, typer.Option("--journal", help="The journal of launches.")]
+
+
+@accounts.command("list")
+def accounts_list(
+    file: AccountsFile = DEFAULT_ACCOUNTS, journal: JournalOption = DEFAULT_JOURNAL, json_file: JsonFile = None
+) -> None:
+    """Show every account: whether it may be used, and what is left of its month."""
+    from motley.accounting import Books, list_accounts
+
+    list_accounts(Books(file, journal, json_file))
+
+
+@accounts.command("add")
+def accounts_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    provider: Annotated[str, typer.Option(help="docker, aws, gcp, lambda_cloud or fake.")],
+    evidence: Annotated[str, typer.Option(help="Why it may be used: an address, an approval, or one's own.")],
+    until: Annotated[str | None, typer.Option(metavar="DAY", help="Last day of that: 2027-03-31.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Machine hours a month.")] = None,
+    usd: Annotated[float | None, typer.Option(help="Dollars a month; no limit where neither is given.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Where its month turns: 'Europe/Berlin'.")] = "UTC",
+    idle: Annotated[str | None, typer.Option(metavar="TIME", help="End machines idle for so long: '15m'.")] = None,
+    nightly: Annotated[str | None, typer.Option(metavar="WINDOW", help="End machines then: '22:00-06:00'.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the provider; '${NAME}' in place of a key.")
+    ] = None,
+    file: AccountsFile = DEFAULT_ACCOUNTS,
+) -> None:
+    """Add an account to the accounts file."""
+    from motley.accounting import NewAccount, add_account
+
+    asked = NewAccount(provider, evidence, until, hours, usd, time_zone, idle, nightly, option or [])
+    add_account(file, name, asked)
+
+
+@accounts.command("usage")
+def accounts_usage(
+    month: Annotated[str | None, typer.Option(help="Such as 2026-11; the present one if not given.")] = None,
+    file: AccountsFile = DEFAULT_ACCOUNTS,
+    journal: JournalOption = DEFAULT_JOURNAL,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what each account has used of its month, and by which launches."""
+    from motley.accounting import Books, show_usage
+
+    show_usage(Books(file, journal, json_file), month)
+
+
+@accounts.command("advice")
+def accounts_advice() -> None:
+    """Print the programmes for academic access, and what lowers the cost."""
+    from motley.advice import show_advice
+
+    show_advice()
+
+
+@providers.command("list")
+def providers_list(
+    file: AccountsFile = DEFAULT_ACCOUNTS, journal: JournalOption = DEFAULT_JOURNAL, json_file: JsonFile = None
+) -> None:
+    """Show every machine of Motley's at every provider."""
+    from motley.accounting import Books, list_machines
+
+    list_machines(Books(file, journal, json_file))
+
+
+@providers.command("sweep")
+def providers_sweep(
+    yes: Annotated[bool, typer.Option("--yes", help="End them; else they are only shown.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(metavar="RUN", help="A run that lives all the same.")] = None,
+    over: Annotated[list[str] | None, typer.Option(metavar="RUN", help="A run that is over already.")] = None,
+    unknown: Annotated[bool, typer.Option("--unknown", help="End those of other journals, too.")] = False,
+    file: AccountsFile = DEFAULT_ACCOUNTS,
+    journal: JournalOption = DEFAULT_JOURNAL,
+    json_file: JsonFile = None,
+) -> None:
+    """Find the machines that no live run owns, and with --yes end them."""
+    from motley.accounting import Books, SweepOptions, sweep_machines
+
+    if not sweep_machines(Books(file, journal, json_file), SweepOptions(keep or [], over or [], yes, unknown)):
         raise typer.Exit(1)
 
 

@@ -41,6 +41,7 @@ from motley.quantities import (
     Task,
     Weight,
 )
+from motley.scaling_spec import Scaling
 
 __all__ = [
     "ALL",
@@ -58,6 +59,7 @@ __all__ = [
     "Fleet",
     "Network",
     "RuleError",
+    "Scaling",
     "Training",
 ]
 
@@ -193,6 +195,13 @@ class Fleet(Strict):
     presets: dict[Name, Annotated[Classes, Field(min_length=1)]] = Field(default_factory=dict)
     server: Server = Server()
     monitoring: Monitoring = Monitoring()
+    scaling: Scaling | None = None
+
+    @model_validator(mode="after")
+    def _scaling_fits(self) -> Fleet:
+        if self.scaling is not None:
+            self.scaling.check_against({name: each.count for name, each in self.classes.items()})
+        return self
 
     @model_validator(mode="after")
     def _counts(self) -> Fleet:
@@ -330,8 +339,11 @@ class Fleet(Strict):
         classes = {
             name: each.model_copy(update={"count": counts.get(name, 0)})
             for name, each in self.classes.items()
-            if counts.get(name, 0)
+            if counts.get(name, 0) or (self.scaling is not None and name == self.scaling.device_class)
         }
+        total = sum(counts.values())
+        if self.scaling is not None and total > self.scaling.max:
+            raise InputError(f"{total} devices are above scaling.max {self.scaling.max}; raise that first")
         return self._replace(classes=classes)
 
     def _replace(self, **changes: Any) -> Fleet:
