@@ -44,8 +44,9 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer with this device's profile, as a ConfigRecord `profile`; its speed is measured once."""
-    known: dict[str, Any] = dict(context.state.config_records.get(_SPEED, {}))
+    """Answer with this device's profile, as a ConfigRecord `profile`; its speed is measured once, or when asked to."""
+    ask: dict[str, Any] = dict(message.content.config_records.get("ask", {}))
+    known: dict[str, Any] = {} if ask.get("measure") else dict(context.state.config_records.get(_SPEED, {}))
     profile = profile_of(context.node_config, Cgroup(), float(known.get("gflops", 0.0)))
     context.state[_SPEED] = ConfigRecord({"gflops": profile.gflops})
     return Message(RecordDict({"profile": ConfigRecord(profile.as_mapping())}), reply_to=message)

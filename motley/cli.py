@@ -211,12 +211,40 @@ def status(
 @app.command()
 def runs(
     directory: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = DEFAULT_RUNS,
+    everything: Annotated[bool, typer.Option("--all", help="Those that motley compare made, too.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """List the runs that are kept, on the virtual clock or not, newest first."""
-    from motley.running import list_runs
+    from motley.reporting.command import list_runs
 
-    list_runs(directory, json_file)
+    list_runs(directory, everything, json_file)
+
+
+@app.command()
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN [RUN]]", help="Name, id, directory or history.db; two to compare."),
+    ] = None,
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = DEFAULT_RUNS,
+    form: Annotated[Literal["html", "md", "json", "csv"], typer.Option("--format", help="Of the report.")] = "html",
+    table: Annotated[
+        Literal["orders", "rounds", "devices", "classes", "outcomes", "reasons"] | None,
+        typer.Option(help="Which one --format csv writes; the orders if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; the run's report.html, or the terminal, if not given.")
+    ] = None,
+    from_compose: Annotated[bool, typer.Option("--compose", help="Of a fleet in containers.")] = False,
+    file: Annotated[Path | None, typer.Option(help="Its compose file, if not docker-compose.yml.")] = None,
+    project: Annotated[str | None, typer.Option(help="Its Compose project, in place of a file.")] = None,
+) -> None:
+    """Report on a run, or on two side by side: one page that opens offline, or Markdown, JSON, CSV."""
+    from motley.reporting.command import Request
+    from motley.reporting.command import report as write_report
+
+    compose_file = file or (DEFAULT_COMPOSE if from_compose and project is None else None)
+    write_report(Request(run or (), directory, form, table, out, compose_file, project))
 
 
 @app.command()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from motley.database import connect, put, transaction
 from motley.device import DeviceProfile, Outcome, RoundOutcome, RoundPlan
-from motley.records import RoundRow, RunRecord, RunRow
+from motley.records import DecisionRow, RoundRow, RunRecord, RunRow
 
 SCHEMA_VERSION = 3
 
@@ -176,6 +176,24 @@ class History:
         with transaction(self._db):
             self._put_outcome(run_id, number, outcome)
 
+    def rewind(
+        self, run: RunRow, number: int, known_until_s: float, lost: Iterable[tuple[int, RoundOutcome]] = ()
+    ) -> None:
+        """Take a run back to the end of round `number`, at `known_until_s`; `run` is its row from now on.
+
+        lost: outcomes, each with its round, of orders that were under way then; those that were settled already
+        keep theirs. All of it happens, or nothing.
+        """
+        with transaction(self._db):
+            for table in ("rounds", "decisions", "outcomes"):
+                self._db.execute(f"DELETE FROM {table} WHERE run_id = ? AND round > ?", (run.run_id, number))
+            self._db.execute("DELETE FROM outcomes WHERE run_id = ? AND known_s > ?", (run.run_id, known_until_s))
+            settled = {(of_round, each.device, each.attempt) for of_round, each in self.outcomes(run.run_id)}
+            for of_round, outcome in lost:
+                if (of_round, outcome.device, outcome.attempt) not in settled:
+                    self._put_outcome(run.run_id, of_round, outcome)
+            put(self._db, "runs", asdict(run))
+
     def runs(self) -> list[RunRow]:
         """All runs, newest first."""
         return [RunRow(**row) for row in self._db.execute("SELECT * FROM runs ORDER BY started_s DESC, rowid DESC")]
@@ -208,6 +226,12 @@ class History:
             "SELECT * FROM decisions WHERE run_id = ? AND round = ? ORDER BY selected, rowid", (run_id, number)
         )
         return {device: (bool(row["selected"]), row["reason"]) for row in rows for device in json.loads(row["devices"])}
+
+    def all_decisions(self, run_id: str) -> Iterator[DecisionRow]:
+        """Every decision of a run, in order of rounds and of the plans in a round."""
+        rows = self._db.execute("SELECT * FROM decisions WHERE run_id = ? ORDER BY round, rowid", (run_id,))
+        for row in rows:
+            yield DecisionRow(row["round"], bool(row["selected"]), row["reason"], json.loads(row["devices"]))
 
     def record(self, run_id: str) -> RunRecord:
         """All of one run. Raises KeyError when there is no such run."""

@@ -46,6 +46,16 @@ class RoundRow:
 
 
 @dataclass(frozen=True)
+class DecisionRow:
+    """Devices that one plan of a round asked, or left out, for the same reason."""
+
+    round: int
+    selected: bool
+    reason: str
+    devices: Sequence[str]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """All that history holds of one run."""
 

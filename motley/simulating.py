@@ -11,18 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from motley.comparison.figures import RunFigures, concurrency, run_figures
 from motley.comparison.live import RoundsView
 from motley.comparison.request import Engine, policy_named
-from motley.comparison.summary import seconds
 from motley.device import RoundOutcome
 from motley.errors import InputError, RunFailed
 from motley.fleetfile import read_fleet
 from motley.history import History
+from motley.page.words import seconds
 from motley.records import RoundRow, RunRecord
 from motley.report import class_table, device_table, figures, round_line, summary_lines
+from motley.resuming import kept_run
 from motley.spec import Fleet
 
 if TYPE_CHECKING:
@@ -58,23 +57,8 @@ def fleet_of(request: Request) -> Fleet:
     else:
         if request.policy is not None or request.seed is not None:
             raise InputError("--resume goes on with the run's own policy and seed; leave out --policy and --seed")
-        fleet = _kept_fleet(request.resume)
+        _, fleet = kept_run(request.resume)
     return fleet if request.rounds is None else fleet.with_rounds(request.rounds)
-
-
-def _kept_fleet(directory: Path) -> Fleet:
-    path = directory / "state" / "history.db"
-    if not path.is_file():
-        raise InputError(f"--resume {directory}: no run is kept there ({path} is missing)")
-    history = History(path)
-    run = history.latest_run()
-    history.close()
-    if run is None:
-        raise InputError(f"--resume {directory}: its run never began; start it anew")
-    try:
-        return Fleet.model_validate_json(run.spec)
-    except ValidationError:
-        raise InputError(f"--resume {directory}: another version of Motley made that run; start it anew") from None
 
 
 def run_simulation(request: Request) -> None:

@@ -1,13 +1,15 @@
 """The ServerApp: wiring only.
 
 Its run configuration names the fleet file (`fleet`), the directory of the shards (`data`), the
-directory for history and models (`state`) and the runtime (`runtime`).
+directory for history, models and checkpoints (`state`) and the runtime (`runtime`). Where that directory
+holds a run that was not finished, this one goes on with it.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,14 @@ from motley.flower import adapt_object_pulls
 from motley.history import History
 from motley.messages import to_arrays, to_record
 from motley.records import RunRow
+from motley.registry import Registry
 from motley.report import device_table, summary_lines
+from motley.resuming import HISTORY, held
 from motley.spec import Fleet
 from motley.training import data, loop, model
 from motley.training.figures import figures_of
+from server.resources import Registered, Resources
+from server.resuming import RoundKeeper, begin
 from server.rounds import Keeper, Saved
 from server.strategy import EvaluateFn, ResourceAware, Watch
 
@@ -40,25 +46,29 @@ def main(grid: Grid, context: Context) -> None:
     """One run, from the fleet file to the summary."""
     adapt_object_pulls()
     loop.set_threads(1)
-    config, run_id, clock = context.run_config, str(context.run_id), SystemClock()
+    config, clock = context.run_config, SystemClock()
     fleet = read_fleet(str(config["fleet"]))
     state = Path(str(config["state"]))
-    history = History(state / "history.db")
-    history.start_run(run_row(run_id, fleet, str(config["runtime"]), clock.now_s()))
-    try:
-        test = data.read_test_set(Path(str(config["data"])))
-        result = train(grid, fleet, history, run_id, test, clock, _say)
-        keep_model(result, state / f"model-{run_id}.npz")
-        history.end_run(run_id, "completed", clock.now_s())
-    except (SystemExit, KeyboardInterrupt):
-        history.end_run(run_id, "stopped", clock.now_s())
-        raise
-    except BaseException as error:
-        history.end_run(run_id, "failed", clock.now_s(), reason_of(error))
-        raise
-    finally:
-        print(summary(history, run_id), flush=True)
-        history.close()
+    with held(state), closing(History(state / HISTORY)) as history:
+        new = run_row(str(context.run_id), fleet, str(config["runtime"]), clock.now_s())
+        beginning = begin(state, history, fleet, new, _say)
+        run_id = beginning.run_id
+        try:
+            test = data.read_test_set(Path(str(config["data"])))
+            begun: Any = {"saved": beginning.saved, "keeper": RoundKeeper(state, fleet, run_id, clock)}
+            with closing(Registry(state / HISTORY, clock)) as registry:
+                resources = Registered(registry, run_id, figures_of(fleet.training.task).need_bytes)
+                result = train(grid, fleet, history, run_id, test, clock, _say, resources=resources, **begun)
+            keep_model(result, state / f"model-{run_id}.npz")
+            history.end_run(run_id, "completed", clock.now_s())
+        except (SystemExit, KeyboardInterrupt):
+            history.end_run(run_id, "stopped", clock.now_s())
+            raise
+        except BaseException as error:
+            history.end_run(run_id, "failed", clock.now_s(), reason_of(error))
+            raise
+        finally:
+            print(summary(history, run_id), flush=True)
 
 
 def train(
@@ -72,6 +82,7 @@ def train(
     watch: Watch | None = None,
     saved: Saved | None = None,
     keeper: Keeper | None = None,
+    resources: Resources | None = None,
     patience_s: float | None = None,
 ) -> Result:
     """Train the fleet's task from fresh weights or a `saved` state; the same on a real and on a virtual clock.
@@ -80,7 +91,9 @@ def train(
     """
     task, seed = fleet.training.task, fleet.seed
     shapes = partial(model.shapes_of, task)
-    strategy = ResourceAware(fleet, figures_of(task), shapes, history, run_id, clock, say, watch, saved, keeper)
+    strategy = ResourceAware(
+        fleet, figures_of(task), shapes, history, run_id, clock, say, watch, saved, keeper, resources
+    )
     return strategy.start(
         grid,
         to_record(model.arrays_of(model.build(task, seed))),

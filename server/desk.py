@@ -110,7 +110,10 @@ class Desk:
         """See who is there; give those who are new, or have rested, `patience_s` to say what they are."""
         clock = self._run.clock
         self._roster.ask_resting_again(self._knowledge)
+        for device in self._run.resources.due_for_profile():
+            self._roster.ask_anew(device)
         self._roster.look()
+        self._run.resources.see(self._roster.present())
         until_s = clock.now_s() + patience_s
         self.receive()
         while self._roster.unanswered() and (left_s := until_s - clock.now_s()) > 0:
@@ -126,4 +129,5 @@ class Desk:
             return
         owed = self._roster.take(sent.node_id, profile, self._knowledge.join(profile))
         self._run.history.see_device(self._run.run_id, profile, self._run.clock.now_s())
+        self._run.resources.join(profile)
         self._ledger.note_gone(owed, profile)

@@ -49,7 +49,7 @@ class Dispatch:
     def orders(self, config: ConfigRecord) -> list[Message]:
         """Plan for the devices that may be asked now; a message for each, in the order of the plan."""
         run, current, before_s = self._run, self._ledger.round, self._run.clock.now_s()
-        plan = self._plan()
+        plan = run.resources.admit(self._plan())
         self._policy_state = plan.state
         run.history.put_plan(run.run_id, replace(plan, left_out={}) if current.plans else plan)
         current.plans.append(plan)

@@ -55,6 +55,7 @@ class Ledger:
         if delta is not None and is_late:
             outcome = replace(outcome, outcome=Outcome.LATE, reason=_how_late(now_s - sent.due_s))
         self._knowledge.learn(outcome)
+        self._run.resources.settle(sent.device, outcome)
         self._learn_battery(sent.device, reply)
         if delta is not None and (self._uses_stale or not is_late):
             (self._early if current.closed else current.arrivals).append(Arrival(sent, outcome, delta))
@@ -98,6 +99,7 @@ class Ledger:
             if sent.kind == "train":
                 why = "its container was made anew"
                 outcome = missing(sent, profile, self._run.clock.now_s(), Outcome.UNREACHABLE, why)
+                self._run.resources.settle(sent.device, outcome)
                 self._settle(sent.round, outcome)
 
     def state(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ class Roster:
         self._clock = clock
         self._asked_s: dict[int, float] = {}
         self._silent: set[int] = set()
+        self._to_measure: set[int] = set()
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._rows: dict[int, int] = {}
@@ -65,6 +67,17 @@ class Roster:
         """Ask a node for its profile once more at the next look."""
         self._asked_s.pop(node_id, None)
         self._silent.discard(node_id)
+
+    def ask_anew(self, device: str) -> None:
+        """Ask a device for its profile at the next look, with its speed measured anew. At most each half a minute."""
+        node_id = self._nodes[device]
+        if self._asked_s.get(node_id, -math.inf) <= self._clock.now_s() - BETWEEN_PROFILES_S:
+            self._to_measure.add(node_id)
+            self.ask_again(node_id)
+
+    def present(self) -> list[str]:
+        """The devices that were connected at the last look."""
+        return [device for device, node_id in self._nodes.items() if node_id in self.online]
 
     def ask_idle_again(self, knowledge: Knowledge) -> None:
         """Ask whoever is free for its profile once more: batteries charge unseen."""
@@ -136,4 +149,6 @@ class Roster:
         return self._nodes[device] in self.online
 
     def _query(self, node_id: int) -> Message:
-        return Message(RecordDict({"ask": ConfigRecord()}), node_id, "query", ttl=QUERY_TTL_S)
+        ask = ConfigRecord({"measure": node_id in self._to_measure})
+        self._to_measure.discard(node_id)
+        return Message(RecordDict({"ask": ask}), node_id, "query", ttl=QUERY_TTL_S)

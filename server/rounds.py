@@ -19,6 +19,7 @@ from motley.spec import Fleet
 from motley.widths import narrow
 from server.mailbox import Sent
 from server.replies import Arrays
+from server.resources import Resources, Unlimited
 
 Shapes = Callable[[float], Mapping[str, tuple[int, ...]]]
 Saved = Mapping[str, Any]
@@ -36,6 +37,8 @@ class Run:
     clock: Clock
     say: Callable[[str], None]
     """Takes each line of progress."""
+    resources: Resources = field(default_factory=Unlimited)
+    """Who is told of devices and their work, and may refuse an order."""
 
 
 class Keeper(Protocol):

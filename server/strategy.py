@@ -29,6 +29,7 @@ from server.evaluation import DeviceEvaluation
 from server.ledger import Ledger
 from server.mailbox import Mailbox, Sent
 from server.pacing import pacing_of
+from server.resources import Resources, Unlimited
 from server.roster import Roster
 from server.rounds import Keeper, Model, Round, Run, Saved, Shapes
 
@@ -46,7 +47,8 @@ class ResourceAware(Strategy):
     fleet: the fleet file; task: what planning must know of its task; shapes: of the model at a share of
     its channels; history: where everything is stored, under `run_id`; say: takes each line of progress;
     watch: is given each round that has ended, with the outcomes that it brought, and ends the run where it
-    says True; saved: the state from which to go on; keeper: asked after each round whether there is another.
+    says True; saved: the state from which to go on; keeper: asked after each round whether there is another;
+    resources: keeps the registry; without them nothing is kept, and every order admitted.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class ResourceAware(Strategy):
         watch: Watch | None = None,
         saved: Saved | None = None,
         keeper: Keeper | None = None,
+        resources: Resources | None = None,
     ) -> None:
-        self._run = Run(fleet, history, run_id, clock, say)
+        self._run = Run(fleet, history, run_id, clock, say, resources or Unlimited())
         self._training, self._policy = fleet.training, fleet.training.chosen
         self._options, self._pacing = fleet.training.policy_options, pacing_of(fleet.training, fleet.total_devices)
         self._shapes = shapes

@@ -12,6 +12,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ import httpx
 from flwr.cli.build import build_fab_from_files
 from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
 from flwr.common.serde import fab_to_proto, user_config_to_proto
-from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest, StreamLogsRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    StartRunRequest,
+    StopRunRequest,
+    StreamLogsRequest,
+)
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -37,6 +44,15 @@ def connect(address: str) -> ControlHttpClient:
     """The Control API of the SuperLink on `address`."""
     interceptors: list[Any] = [CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
     return ControlHttpClient.from_server_address(address, True, None, interceptors)
+
+
+def stop_former(control: ControlHttpClient) -> None:
+    """Stop what the SuperLink still takes for runs under way: their ServerApps ended with the former SuperLink."""
+    for run_id, run in control.ListRuns(ListRunsRequest()).run_dict.items():
+        if run.status.status != _FINISHED:
+            with suppress(httpx.HTTPStatusError):  # it may have ended meanwhile
+                control.StopRun(StopRunRequest(run_id=run_id))
+            _say(f"Flower run {run_id} ended with the former server")
 
 
 def await_fleet(control: ControlHttpClient, fleet: Fleet) -> int:
@@ -122,9 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("superlink", "fleet", "state", "data"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--runtime", default="processes")
+    parser.add_argument("--cleared", type=Path, help="Made once no run of a former server is left.")
     options = parser.parse_args(argv)
     control = connect(options.superlink)
     try:
+        stop_former(control)
+        if options.cleared is not None:
+            options.cleared.touch()
         await_fleet(control, read_fleet(options.fleet))
         config = {name: str(getattr(options, name)) for name in ("fleet", "state", "data", "runtime")}
         run_id = submit(control, app_bundle(), config)

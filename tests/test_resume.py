@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motley.checkpoint import difference, put_together, read_checkpoint, taken_apart, write_checkpoint
 from motley.device import RoundOutcome
 from motley.errors import InputError
 from motley.fleetfile import parse_fleet
 from motley.history import History
 from motley.records import RoundRow, RunRecord
-from motley.simulation.checkpoint import difference, put_together, read_checkpoint, taken_apart, write_checkpoint
 from motley.simulation.interruption import Interruption
 from motley.simulation.keeper import EVERY_S, Keeper
 from motley.simulation.run import simulate

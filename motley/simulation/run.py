@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from flwr.supercore.task_identity import TaskIdentity
 
+from motley.checkpoint import CHECKPOINTS, read_checkpoint, write_checkpoint
 from motley.device import RoundOutcome
 from motley.errors import InputError
 from motley.history import History
 from motley.knowledge import TaskFigures
 from motley.records import RoundRow, RunRecord
-from motley.simulation.checkpoint import read_checkpoint, write_checkpoint
 from motley.simulation.clock import VirtualClock
 from motley.simulation.contexts import Contexts
 from motley.simulation.device import VirtualDevice
@@ -39,8 +39,6 @@ PATIENCE_S = 7 * 86_400.0
 """With devices that are not there: waiting costs nothing on a virtual clock."""
 
 EngineName = Literal["grouped", "sequential", "ray"]
-CHECKPOINTS = "checkpoints"
-"""The directory of a run's checkpoints, within that of the run."""
 
 Watch = Callable[[RoundRow, Sequence[RoundOutcome]], bool | None]
 
@@ -69,7 +67,7 @@ def simulate(
     loop.set_threads(1)
     task = figures_of(fleet.training.task)
     check_memory(fleet, task)
-    checkpoint = read_checkpoint(directory / CHECKPOINTS, fleet) if resume else None
+    checkpoint = read_checkpoint(directory / CHECKPOINTS, fleet, _is_of_simulation) if resume else None
     TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
     directory.mkdir(parents=True, exist_ok=True)
     shards, test = load_shards(fleet)
@@ -173,6 +171,10 @@ def _play(
             raise
     history.end_run(run_id, status, clock.now_s())
     return history.record(run_id)
+
+
+def _is_of_simulation(state: Mapping[str, Any]) -> bool:
+    return "clock" in state
 
 
 def _write(directory: Path, fleet: Fleet, world: World, history: History, strategy: Mapping[str, Any]) -> None:
