@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,13 +18,16 @@ from prometheus_client.metrics_core import Metric
 
 from client.emulator import Emulator
 from client.metrics import DeviceCollector
+from motley.clock import SystemClock
 from motley.device import DeviceLimits, DeviceProfile, Outcome, RoundOutcome
 from motley.history import History
 from motley.limits import Cgroup, Usage
 from motley.physics import Body
 from motley.records import RoundRow, RunRow
+from motley.registry import Amounts, Registry, registration_of
 from motley.resource_limits import LimitKind, ResourceLimits
 from motley.samples import GpuSample, Sample
+from motley.scaling_log import ScalingLog, ScalingStep
 from server.metrics import FleetCollector
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs/metrics.md"
@@ -110,9 +114,17 @@ def server_metrics() -> list[Metric]:
             RunRow("run", "fleet", "{}", "uniform", 1, "compose", 3, 0.9, 1e9, None, "running", "train", "")
         )
         profile = DeviceProfile("client-1", "fast", 2, 1.0, 2**30, 2**27, 100, 1.5)
+        registry = Registry(path, SystemClock())
+        registry.register_many([registration_of(profile)])
+        registry.reserve("nobody", "run", Amounts(1.0), 60.0)
+        registry.close()
+        log = ScalingLog(path)
+        log.put(ScalingStep("run", 1e9, "up", "above_up", "two more", 0.9, 2, 2, 4, ("client-3", "client-4")))
+        log.close()
         history.see_device("run", profile, 1e9)
         history.start_round("run", 1, 1e9, 60.0)
         outcome = RoundOutcome("client-1", "fast", Outcome.FINISHED, round_trip_s=3.0, expected_s=2.5)
+        outcome = replace(outcome, expected_low_s=2.0, expected_high_s=3.5, expected_by="forest")
         history.end_round(RoundRow("run", 1, 1, 60.0, 1e9, 4.0, 0.1, 3.0, 0.1, 0.8, 0.7, 0.5), [(1, outcome)])
         history.set_device_accuracy("run", {"client-1": 0.7})
         history.close()

@@ -28,7 +28,7 @@ def main() -> int:
     try:
         if options.fleet:
             fleet = read_fleet(options.fleet)
-            what = fleet.training.task, fleet.total_devices, fleet.data, fleet.seed, fleet.slowness()
+            what = fleet.training.task, fleet.shards, fleet.data, fleet.seed, fleet.slowness()
         else:
             spec = options.spec
             what = spec["task"], spec["devices"], Data(**spec["data"]), spec["seed"], spec.get("slowness")

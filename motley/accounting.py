@@ -35,6 +35,9 @@ from motley.sweeping import Settled, Stray, Swept, reconcile, sweep
 
 _MONTH = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 _EMPTY = Path(":memory:")
+_COMPOSE_FILE = Path("docker-compose.yml")
+ENGINE = "engine"
+"""What the account of this host's engine is called."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Books:
     journal: Path
     json_file: Path | None = None
     clock: Clock = field(default_factory=SystemClock)
+    compose_file: Path | None = None
+    """Of a fleet on this host's own engine, which then is an account, too."""
+
+    def accounts(self) -> dict[str, Account]:
+        """Those of the file, and this host's engine, which is all there is without one. Raises InputError."""
+        engine = self.compose_file
+        if engine is None and not self.file.exists() and _COMPOSE_FILE.exists():
+            engine = _COMPOSE_FILE
+        if engine is None:
+            return read_accounts(self.file)
+        known = read_accounts(self.file) if self.file.exists() else {}
+        return {ENGINE: engine_account(engine), **known}
 
     def launches(self, to_write: bool = False) -> Launches:
         """The journal, or an empty one where there is none yet: looking at it makes no file."""
@@ -86,6 +101,13 @@ class NewAccount:
         plain = {"provider": self.provider, "time_zone": self.time_zone, "eligibility": eligibility}
         plain |= {"monthly": monthly or "unlimited", "options": _pairs(self.options)}
         return {**plain, "shutdown": shutdown} if shutdown else plain
+
+
+def engine_account(compose_file: Path, project: str | None = None) -> Account:
+    """This host's own engine as an account without limits, for the fleet of a compose file."""
+    options = {"file": str(compose_file), **({} if project is None else {"project": project})}
+    own = {"evidence": "this host's own engine"}
+    return make_account(ENGINE, {"provider": "docker", "monthly": "unlimited", "eligibility": own, "options": options})
 
 
 def open_launcher(
@@ -141,7 +163,7 @@ def add_account(file: Path, name: str, asked: NewAccount) -> None:
 
 def list_machines(books: Books) -> None:
     """Show every machine of Motley's at every provider, and which accounts can't be asked."""
-    launcher, problems = open_launcher(read_accounts(books.file), books.launches(), books.clock, os.environ)
+    launcher, problems = open_launcher(books.accounts(), books.launches(), books.clock, os.environ)
     machines: list[tuple[str, Machine]] = []
     for name, provider in launcher.providers.items():
         try:
@@ -162,7 +184,7 @@ def list_machines(books: Books) -> None:
 def sweep_machines(books: Books, options: SweepOptions) -> bool:
     """Show, or with `yes` end, the machines that no live run owns; False where that may not be all of them."""
     launches, now_s = books.launches(to_write=options.yes), books.clock.now_s()
-    launcher, problems = open_launcher(read_accounts(books.file), launches, books.clock, os.environ)
+    launcher, problems = open_launcher(books.accounts(), launches, books.clock, os.environ)
     live = (launches.live_runs(now_s) | set(options.keep)) - set(options.over)
     settled, unsettled = reconcile(launcher, now_s) if options.yes else ([], {})
     swept = sweep(launcher, live, now_s, options.yes, options.unknown)

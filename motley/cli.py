@@ -186,6 +186,19 @@ def up(
 
 
 @app.command()
+def scale(
+    file: ComposeFile = DEFAULT_COMPOSE,
+    project: Annotated[str | None, typer.Option(help="Of Compose, if not the file's own.")] = None,
+    accounts: Annotated[Path | None, typer.Option(help="The accounts file; this host's engine if not given.")] = None,
+    journal: Annotated[Path, typer.Option(help="The journal of launches.")] = DEFAULT_JOURNAL,
+) -> None:
+    """Add devices to the running fleet and take them away, as its file's section 'scaling' says."""
+    from motley.growing.command import scale as grow
+
+    grow(file, project, accounts, journal)
+
+
+@app.command()
 def down(
     file: ComposeFile = DEFAULT_COMPOSE,
     volumes: Annotated[bool, typer.Option("--volumes", "-v", help="Remove history and models too.")] = False,
@@ -309,6 +322,9 @@ app.add_typer(providers, name="providers")
 
 AccountsFile = Annotated[Path, typer.Option("--file", help="The accounts file.")]
 JournalOption = Annotated[Path, typer.Option("--journal", help="The journal of launches.")]
+EngineFleet = Annotated[
+    Path | None, typer.Option("--compose", metavar="FILE", help="The fleet on this host's engine, too.")
+]
 
 
 @accounts.command("list")
@@ -367,12 +383,15 @@ def accounts_advice() -> None:
 
 @providers.command("list")
 def providers_list(
-    file: AccountsFile = DEFAULT_ACCOUNTS, journal: JournalOption = DEFAULT_JOURNAL, json_file: JsonFile = None
+    file: AccountsFile = DEFAULT_ACCOUNTS,
+    journal: JournalOption = DEFAULT_JOURNAL,
+    engine: EngineFleet = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Show every machine of Motley's at every provider."""
     from motley.accounting import Books, list_machines
 
-    list_machines(Books(file, journal, json_file))
+    list_machines(Books(file, journal, json_file, compose_file=engine))
 
 
 @providers.command("sweep")
@@ -383,12 +402,13 @@ def providers_sweep(
     unknown: Annotated[bool, typer.Option("--unknown", help="End those of other journals, too.")] = False,
     file: AccountsFile = DEFAULT_ACCOUNTS,
     journal: JournalOption = DEFAULT_JOURNAL,
+    engine: EngineFleet = None,
     json_file: JsonFile = None,
 ) -> None:
     """Find the machines that no live run owns, and with --yes end them."""
     from motley.accounting import Books, SweepOptions, sweep_machines
 
-    if not sweep_machines(Books(file, journal, json_file), SweepOptions(keep or [], over or [], yes, unknown)):
+    if not sweep_machines(Books(file, journal, json_file, compose_file=engine), SweepOptions(keep or [], over or [], yes, unknown)):
         raise typer.Exit(1)
 
 

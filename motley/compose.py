@@ -119,7 +119,7 @@ def data_spec(fleet: Fleet) -> Mapping:
     """All that the shards in the image depend on."""
     spec = {
         "task": fleet.training.task,
-        "devices": fleet.total_devices,
+        "devices": fleet.shards,
         "seed": fleet.seed,
         "data": fleet.data.model_dump(mode="json", exclude_none=True),
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from motley.errors import HostError, InputError, RunFailed
+from motley.errors import HostError, InputError, MotleyError, RunFailed
 from motley.history import History
 from motley.report import device_table, figures, round_line, summary_lines
 
@@ -35,7 +37,7 @@ def up(file: Path, services: Sequence[str]) -> None:
     _call(compose(file, "up", "--detach", "--build", *services))
     console.print("following the server; Ctrl-C leaves the containers running, 'motley down' ends them")
     failed = False
-    with subprocess.Popen(
+    with _scaling(file), subprocess.Popen(
         compose(file, "logs", "--follow", "--no-log-prefix", "server"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -55,9 +57,35 @@ def up(file: Path, services: Sequence[str]) -> None:
         raise RunFailed("the run did not complete; see: docker compose logs")
 
 
+@contextmanager
+def _scaling(file: Path) -> Iterator[None]:
+    """Grow and shrink the fleet meanwhile, where its file says so; then end what was added."""
+    from motley.growing.command import fleet_of, scale
+
+    _, fleet = fleet_of(file)
+    if fleet.scaling is None or not fleet.scaling.enabled:
+        yield
+        return
+    over = threading.Event()
+
+    def loop() -> None:
+        try:
+            scale(file, is_over=over.is_set)
+        except MotleyError as error:
+            print(f"scaling: {error}", flush=True)
+
+    thread = threading.Thread(target=loop, name="scaling")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def down(file: Path, volumes: bool) -> None:
-    """Stop and remove the containers, with `volumes` their history and models too."""
-    _call(compose(file, "down", *(["--volumes"] if volumes else [])))
+    """Stop and remove the containers, those that scaling added too, and with `volumes` their history and models."""
+    _call(compose(file, "down", "--remove-orphans", *(["--volumes"] if volumes else [])))
 
 
 def show_status(file: Path, state: Path | None, json_file: Path | None) -> None:

@@ -73,7 +73,7 @@ def deploy(options: Options) -> Deployment:
     cores = options.host_cores or len(os.sched_getaffinity(0))
     fleet, factor, warnings = _fitted(fleet, cores, options)
     origin = Origin(_relative(options.fleet, ROOT), changes, factor)
-    targets = _targets_directory(options.output)
+    targets = targets_directory(options.output)
     paths = Paths(_relative(ROOT, options.output.parent), _relative(targets, options.output.parent))
     compose = _header(fleet, origin, cores) + dump(compose_file(fleet, origin, paths))
     scrape = json.dumps(scrape_targets(fleet), indent=1) + "\n"
@@ -170,7 +170,7 @@ def _header(fleet: Fleet, origin: Origin, cores: int) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _targets_directory(output: Path) -> Path:
+def targets_directory(output: Path) -> Path:
     """The committed file's targets lie in config/; another file's lie beside it."""
     if output.resolve() == (ROOT / DEFAULT_OUTPUT).resolve():
         return ROOT / DEFAULT_TARGETS

@@ -85,6 +85,11 @@ class WorkOrder:
     """Seconds from the sending of the order until its reply counts as late."""
     expected_s: float | None = None
     """How long past rounds let us expect it to take; None before its first."""
+    expected_low_s: float | None = None
+    expected_high_s: float | None = None
+    """With the one before, what holds it in 90 of 100 cases; None where nothing was learned that tells."""
+    expected_by: str = ""
+    """Tier of the predictor that says so; empty where none was asked."""
     stop_after_s: float | None = None
     """Seconds from the sending of the order after which the device stops training and sends what it has."""
     proximal: float = 0.0
@@ -150,6 +155,10 @@ class RoundOutcome:
     peak_memory_bytes: int = 0
     train_loss: float | None = None
     expected_s: float | None = None
+    """This and the next three are the order's."""
+    expected_low_s: float | None = None
+    expected_high_s: float | None = None
+    expected_by: str = ""
     known_s: float = 0.0
     """When the server came to know of it, in seconds since the epoch."""
     attempt: int = 0

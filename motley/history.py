@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
     down_bytes INTEGER NOT NULL, up_bytes INTEGER NOT NULL, energy_wh REAL NOT NULL, squared_loss REAL, accuracy REAL,
     width REAL NOT NULL DEFAULT 1, compression TEXT NOT NULL DEFAULT 'none', physical_batch INTEGER NOT NULL DEFAULT 0,
     threads INTEGER NOT NULL DEFAULT 0, celsius REAL, paused_s REAL NOT NULL DEFAULT 0,
+    expected_low_s REAL, expected_high_s REAL, expected_by TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (run_id, round, device, attempt)
 ) STRICT;
 """
@@ -61,7 +62,8 @@ ALTER TABLE outcomes RENAME TO old_outcomes;
     + _SCHEMA
     + """
 INSERT INTO outcomes
-    SELECT *, 0, outcome = 'finished', 0, 0, 0, 0.0, NULL, NULL, 1.0, 'none', 0, 0, NULL, 0.0 FROM old_outcomes;
+    SELECT *, 0, outcome = 'finished', 0, 0, 0, 0.0, NULL, NULL, 1.0, 'none', 0, 0, NULL, 0.0, NULL, NULL, ''
+    FROM old_outcomes;
 DROP TABLE old_outcomes;
 PRAGMA user_version = 3;
 COMMIT;
@@ -76,6 +78,9 @@ ALTER TABLE outcomes ADD COLUMN physical_batch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outcomes ADD COLUMN threads INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outcomes ADD COLUMN celsius REAL;
 ALTER TABLE outcomes ADD COLUMN paused_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE outcomes ADD COLUMN expected_low_s REAL;
+ALTER TABLE outcomes ADD COLUMN expected_high_s REAL;
+ALTER TABLE outcomes ADD COLUMN expected_by TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 3;
 COMMIT;
 """
@@ -90,13 +95,16 @@ class History:
         self._db = connect(path)
         self._migrate()
         self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if self._version() != SCHEMA_VERSION:  # else nothing is written, and the file keeps its time
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _migrate(self) -> None:
         """Bring an older store up to date: its runs stay; of version 1, the reasons of single rounds go."""
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version in _MIGRATIONS:
-            self._db.executescript(_MIGRATIONS[version])
+        if self._version() in _MIGRATIONS:
+            self._db.executescript(_MIGRATIONS[self._version()])
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         self._db.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
 
@@ -20,7 +20,7 @@ from motley.spec import Training
 FIRST_PATIENCE_S = 120.0
 """Least patience with devices that have not taken part yet."""
 
-_SLACK, _SLACK_UNTRIED, _SLACK_S = 3.0, 10.0, 5.0
+_SLACK, _SLACK_UNTRIED, _SLACK_FORESEEN, _SLACK_S = 3.0, 10.0, 2.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,17 @@ class Situation:
     """Who has an order whose reply is not overdue; nobody where None."""
 
 
-def plan_round(training: Training, seed: int, knowledge: Knowledge, now: Situation) -> RoundPlan:
+Foresee = Callable[[Sequence[WorkOrder]], Sequence[WorkOrder]]
+"""Gives the same orders with what is expected of each, and with smaller pieces where the memory would not do."""
+
+
+def plan_round(
+    training: Training, seed: int, knowledge: Knowledge, now: Situation, foresee: Foresee | None = None
+) -> RoundPlan:
     """Plan a round, or a part of one where devices are asked one after the other.
 
-    It depends on nothing but its arguments, so equal arguments give equal plans.
+    foresee: says what each order will take, where that is known better than from the profiles. It depends on
+    nothing but its arguments, so equal arguments give equal plans.
     """
     pool = knowledge.pool(now.free, training.local_epochs, now.at_work)
     turn = Turn(
@@ -68,6 +75,11 @@ def plan_round(training: Training, seed: int, knowledge: Knowledge, now: Situati
     patience_s = time_s if time_s is not None and training.chosen.pacing == "rounds" else None
     deadline_s = patience_s or _patience_s(pool.duration_s[picks.rows], pool.tried[picks.rows])
     orders = _orders(training, knowledge, pool, picks, deadline_s, time_s)
+    if foresee is not None and orders:
+        orders = tuple(foresee(orders))
+        if patience_s is None:
+            deadline_s = _foreseen_patience_s(orders) or deadline_s
+            orders = tuple(replace(order, deadline_s=deadline_s) for order in orders)
     names = [pool.names[row] for row in picks.rows]
     return RoundPlan(
         round=now.number,
@@ -109,6 +121,16 @@ def _patience_s(durations_s: Floats, tried: Bools) -> float:
     if tried.all():
         return known
     return max(known, FIRST_PATIENCE_S, _SLACK_UNTRIED * float(durations_s[~tried].max()))
+
+
+def _foreseen_patience_s(orders: Sequence[WorkOrder]) -> float | None:
+    """Twice the longest time that any order may well take; None where that is not known of all."""
+    longest_s = 0.0
+    for order in orders:
+        if order.expected_high_s is None:
+            return None
+        longest_s = max(longest_s, order.expected_high_s)
+    return _SLACK_S + _SLACK_FORESEEN * longest_s
 
 
 def _orders(

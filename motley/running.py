@@ -74,7 +74,7 @@ def _run(fleet: Fleet, here: Path, done: int, json_file: Path | None) -> None:
     """Start the fleet in `here`, follow it from round `done` on, and show what came of it."""
     console = Console()
     with console.status("dividing the data"):
-        write_shards(here / "data", fleet.training.task, fleet.total_devices, fleet.data, fleet.seed, fleet.slowness())
+        write_shards(here / "data", fleet.training.task, fleet.shards, fleet.data, fleet.seed, fleet.slowness())
     console.print(
         f"fleet '{fleet.name}': {fleet.total_devices} devices as processes of this machine, "
         "with no limits but their threads"

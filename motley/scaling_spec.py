@@ -16,6 +16,8 @@ from motley.units import format_seconds
 
 ProviderName = Literal["docker", "aws", "gcp", "lambda_cloud", "fake"]
 
+_BESIDE_THE_SERVER = ("docker", "fake")
+
 _Span = Annotated[Seconds, Field(gt=0)]
 _Bound = Annotated[int, Field(ge=0, le=MAX_DEVICES)]
 
@@ -55,6 +57,8 @@ class Scaling(Strict):
     provider: ProviderName = "docker"
     account: Name | None = None
     """One of the accounts of that provider; None takes whichever has most budget left."""
+    superlink: Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d{1,5}$")] | None = None
+    """host:port under which machines elsewhere reach the server; devices on the same engine need none."""
     spot: bool = False
     """Machines that may be taken away at short notice, for less."""
 
@@ -66,6 +70,11 @@ class Scaling(Strict):
             raise RuleError(("down",), f"down {self.down:g} must be below target {self.target:g}")
         if not self.target < self.up:
             raise RuleError(("up",), f"up {self.up:g} must be above target {self.target:g}")
+        if self.superlink is None and self.provider not in _BESIDE_THE_SERVER:
+            raise RuleError(
+                ("provider",),
+                f"provider '{self.provider}' starts machines elsewhere; write superlink, the server's host:port",
+            )
         for name in ("window", "retention"):
             longer, shorter = getattr(self, name), self.interval if name == "window" else self.window
             if longer < shorter:

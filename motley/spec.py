@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -231,6 +232,27 @@ class Fleet(Strict):
         return sum(each.count for each in self.classes.values())
 
     @property
+    def shards(self) -> int:
+        """Devices among which the data are dealt: those of the file, and all that scaling may add."""
+        if self.scaling is None or not self.scaling.enabled:
+            return self.total_devices
+        return self.scaling.max
+
+    def newcomer(self, number: int) -> Device:
+        """The device that scaling adds as the `number`-th, from 1: like the first of its class.
+
+        Its shard is one that none of the file's devices has; the shards of newcomers that have gone are dealt
+        out again, in turn. Raises ValueError where scaling adds none.
+        """
+        spare = self.shards - self.total_devices
+        if self.scaling is None or spare < 1:
+            raise ValueError("this fleet does not grow")
+        name = self.scaling.device_class
+        spec = next(self.classes[name].model_copy(update={"count": 1}).specs(self.seed, name))
+        shard = self.total_devices + (number - 1) % spare
+        return Device(f"client-{self.total_devices + number}", name, shard, spec)
+
+    @property
     def client_cpus(self) -> float:
         """CPU quotas of all devices together, in cores."""
         return sum(
@@ -258,8 +280,9 @@ class Fleet(Strict):
                 partition += 1
 
     def slowness(self) -> list[float]:
-        """How long each device takes for an example; see `DeviceSpec.slowness`."""
-        return [device.spec.slowness for device in self.devices()]
+        """How long the device of each shard takes for an example; see `DeviceSpec.slowness`."""
+        newcomers = (self.newcomer(number) for number in range(1, self.shards - self.total_devices + 1))
+        return [device.spec.slowness for device in chain(self.devices(), newcomers)]
 
     def with_preset(self, preset: str) -> Fleet:
         """The same fleet with the device classes of `preset`.

@@ -26,6 +26,7 @@ from motley.fleetfile import read_fleet
 from motley.flower import adapt_object_pulls
 from motley.history import History
 from motley.messages import to_arrays, to_record
+from motley.predictor import Predictor
 from motley.records import RunRow
 from motley.registry import Registry
 from motley.report import device_table, summary_lines
@@ -33,6 +34,7 @@ from motley.resuming import HISTORY, held
 from motley.spec import Fleet
 from motley.training import data, loop, model
 from motley.training.figures import figures_of
+from server.foresight import Foreseeing, Foresight, learn_history
 from server.resources import Registered, Resources
 from server.resuming import RoundKeeper, begin
 from server.rounds import Keeper, Saved
@@ -56,9 +58,12 @@ def main(grid: Grid, context: Context) -> None:
         try:
             test = data.read_test_set(Path(str(config["data"])))
             begun: Any = {"saved": beginning.saved, "keeper": RoundKeeper(state, fleet, run_id, clock)}
-            with closing(Registry(state / HISTORY, clock)) as registry:
-                resources = Registered(registry, run_id, figures_of(fleet.training.task).need_bytes)
-                result = train(grid, fleet, history, run_id, test, clock, _say, resources=resources, **begun)
+            figures = figures_of(fleet.training.task)
+            with closing(Registry(state / HISTORY, clock)) as registry, Predictor(fleet.seed, clock) as predictor:
+                learn_history(predictor, history, fleet.training.task, figures)
+                begun["resources"] = Registered(registry, run_id, figures.need_bytes)
+                begun["foresight"] = Foreseeing(predictor, figures)
+                result = train(grid, fleet, history, run_id, test, clock, _say, **begun)
             keep_model(result, state / f"model-{run_id}.npz")
             history.end_run(run_id, "completed", clock.now_s())
         except (SystemExit, KeyboardInterrupt):
@@ -83,6 +88,7 @@ def train(
     saved: Saved | None = None,
     keeper: Keeper | None = None,
     resources: Resources | None = None,
+    foresight: Foresight | None = None,
     patience_s: float | None = None,
 ) -> Result:
     """Train the fleet's task from fresh weights or a `saved` state; the same on a real and on a virtual clock.
@@ -92,7 +98,7 @@ def train(
     task, seed = fleet.training.task, fleet.seed
     shapes = partial(model.shapes_of, task)
     strategy = ResourceAware(
-        fleet, figures_of(task), shapes, history, run_id, clock, say, watch, saved, keeper, resources
+        fleet, figures_of(task), shapes, history, run_id, clock, say, watch, saved, keeper, resources, foresight
     )
     return strategy.start(
         grid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,9 @@ class Dispatch:
             state=self._policy_state,
             at_work=at_work,
         )
-        return plan_round(self._training, self._run.fleet.seed, self._knowledge, now)
+        foresight = self._run.foresight
+        foresee = None if foresight is None else partial(foresight.foresee, profiles=self._roster.profiles)
+        return plan_round(self._training, self._run.fleet.seed, self._knowledge, now, foresee)
 
     def _vacancies(self) -> int:
         """How many devices may be asked now."""

@@ -56,6 +56,8 @@ class Ledger:
             outcome = replace(outcome, outcome=Outcome.LATE, reason=_how_late(now_s - sent.due_s))
         self._knowledge.learn(outcome)
         self._run.resources.settle(sent.device, outcome)
+        if self._run.foresight is not None:
+            self._run.foresight.learn(sent.round, self._roster.profiles[sent.device], outcome)
         self._learn_battery(sent.device, reply)
         if delta is not None and (self._uses_stale or not is_late):
             (self._early if current.closed else current.arrivals).append(Arrival(sent, outcome, delta))

@@ -10,10 +10,16 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from motley.clock import Clock, SystemClock
 from motley.device import Outcome, RoundOutcome
 from motley.fairness import jain_index
 from motley.history import History
 from motley.records import RoundRow, RunRecord
+from motley.registry import Registry
+from motley.scaling_log import ScalingLog
+from server.prediction_metrics import prediction_metrics
+from server.registry_metrics import registry_metrics
+from server.scaling_metrics import scaling_metrics
 
 PHASES = ("join", "train", "aggregate", "evaluate", "ended")
 BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -23,8 +29,10 @@ _PARTS = ("plan", "train", "aggregate", "evaluate")
 class FleetCollector(Collector):
     """Shows the newest run in the history at `path`; nothing but `motley_up` before the first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._history = History(path)
+        self._registry = Registry(path, clock or SystemClock())
+        self._scaling = ScalingLog(path)
 
     def collect(self) -> Iterator[Any]:
         yield GaugeMetricFamily("motley_up", "1 while the server's agent is running.", value=1)
@@ -35,6 +43,9 @@ class FleetCollector(Collector):
         yield from _run(record)
         yield from _rounds(record)
         yield from _devices(record)
+        yield from prediction_metrics([outcome for _, outcome in record.outcomes])
+        yield from registry_metrics(self._registry.snapshot())
+        yield from scaling_metrics(self._scaling, latest.run_id)
 
 
 def _run(record: RunRecord) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from motley.messages import to_arrays, to_record
 from motley.records import RoundRow
 from motley.spec import Fleet
 from motley.widths import narrow
+from server.foresight import Foresight
 from server.mailbox import Sent
 from server.replies import Arrays
 from server.resources import Resources, Unlimited
@@ -39,6 +40,8 @@ class Run:
     """Takes each line of progress."""
     resources: Resources = field(default_factory=Unlimited)
     """Who is told of devices and their work, and may refuse an order."""
+    foresight: Foresight | None = None
+    """What says how long orders will take; None leaves that to what the profiles and the last rounds tell."""
 
 
 class Keeper(Protocol):

@@ -26,6 +26,7 @@ from motley.spec import Fleet
 from server.desk import Desk
 from server.dispatch import Dispatch
 from server.evaluation import DeviceEvaluation
+from server.foresight import Foresight
 from server.ledger import Ledger
 from server.mailbox import Mailbox, Sent
 from server.pacing import pacing_of
@@ -48,7 +49,8 @@ class ResourceAware(Strategy):
     its channels; history: where everything is stored, under `run_id`; say: takes each line of progress;
     watch: is given each round that has ended, with the outcomes that it brought, and ends the run where it
     says True; saved: the state from which to go on; keeper: asked after each round whether there is another;
-    resources: keeps the registry; without them nothing is kept, and every order admitted.
+    resources: keeps the registry; without them nothing is kept, and every order admitted; foresight: the
+    predictor; without it plans expect what the profiles and the last rounds tell.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class ResourceAware(Strategy):
         saved: Saved | None = None,
         keeper: Keeper | None = None,
         resources: Resources | None = None,
+        foresight: Foresight | None = None,
     ) -> None:
-        self._run = Run(fleet, history, run_id, clock, say, resources or Unlimited())
+        self._run = Run(fleet, history, run_id, clock, say, resources or Unlimited(), foresight)
         self._training, self._policy = fleet.training, fleet.training.chosen
         self._options, self._pacing = fleet.training.policy_options, pacing_of(fleet.training, fleet.total_devices)
         self._shapes = shapes

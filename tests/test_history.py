@@ -323,10 +323,13 @@ def test_a_store_is_not_migrated_twice_though_the_first_time_was_cut_short(old: 
     assert len(History(old).record("7").outcomes) == 2
 
 
+_OF_PREDICTOR = ("expected_low_s", "expected_high_s", "expected_by")
+
+
 def test_a_store_of_version_2_gains_what_is_new(old: Path) -> None:
     with closing(sqlite3.connect(old)) as db:
         db.executescript(motley.history._FROM_VERSION_1)
-        for name in ("width", "compression", "physical_batch", "threads", "celsius", "paused_s"):
+        for name in ("width", "compression", "physical_batch", "threads", "celsius", "paused_s", *_OF_PREDICTOR):
             db.execute(f"ALTER TABLE outcomes DROP COLUMN {name}")
         db.execute("PRAGMA user_version = 2")
     history = History(old)

@@ -363,6 +363,24 @@ def test_a_fleet_with_scaling_reads_back_and_keeps_its_class() -> None:
         made.with_total(13)
 
 
+def test_newcomers_have_shards_and_names_of_their_own_and_hardware_of_their_class() -> None:
+    made = parse_fleet(fleet_text(max=5))
+    first, *others = [made.newcomer(number) for number in (1, 2, 3)]
+    assert (made.total_devices, made.shards) == (3, 5)
+    assert (first.name, first.class_name, first.partition) == ("client-4", "fast", 3)
+    assert first.spec == next(made.devices()).spec
+    assert [(each.name, each.partition) for each in others] == [("client-5", 4), ("client-6", 3)]
+    assert len(made.slowness()) == 5
+
+
+@pytest.mark.parametrize("section", [{"max": 3}, {"max": 5, "enabled": False}])
+def test_a_fleet_that_does_not_grow_deals_its_data_among_its_own(section: dict[str, Any]) -> None:
+    made = parse_fleet(fleet_text(**section))
+    assert made.shards == len(made.slowness()) == 3
+    with pytest.raises(ValueError, match="does not grow"):
+        made.newcomer(1)
+
+
 def test_a_price_is_a_number_from_zero() -> None:
     classes = {"fast": {"cpus": 1, "memory": "1g", "usd_per_hour": 0.25}}
     made = Fleet.model_validate({"name": "a", "classes": classes})
@@ -384,7 +402,7 @@ def test_every_key_stands_on_the_page_with_its_default() -> None:
     made = rules().model_dump(mode="json")
     needed = {"device_class", "max"}
     known = {name: "needed" if name in needed else _as_told(made[name]) for name in made}
-    assert told == {**known, "account": "whichever has most budget left"}
+    assert told == {**known, "account": "whichever has most budget left", "superlink": "none"}
 
 
 def _as_told(value: object) -> str:

@@ -74,11 +74,11 @@ def shard_sizes(fleet: Fleet) -> tuple[list[int], str]:
     if data.examples_per_device is not None:
         return [data.examples_per_device] * devices, "examples per device as in the file"
     if fleet.training.task in DOWNLOADED_EXAMPLES:
-        even = max(1, round(DOWNLOADED_EXAMPLES[fleet.training.task] * data.share / devices))
+        even = max(1, round(DOWNLOADED_EXAMPLES[fleet.training.task] * data.share / fleet.shards))
         return [even] * devices, "examples per device taken as equal, since the data are not loaded"
     from motley.training.data import load_shards
 
-    return load_shards(fleet)[0].sizes, "examples per device as the data are divided"
+    return load_shards(fleet)[0].sizes[:devices], "examples per device as the data are divided"
 
 
 def read_record(path: Path, fleet: Fleet) -> RunRecord:

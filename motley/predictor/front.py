@@ -24,8 +24,8 @@ REFIT_S = 3600.0
 
 _GROWTH = 0.25
 """Where many samples wait: the share of new ones after which it learns anew, so that it scores itself on the way."""
-_REST = 4.0
-"""The thread rests for as many times as long as it has learned, so that it takes a fifth of a core at most."""
+_REST = 19.0
+"""The thread rests for as many times as long as it has learned, so that it takes a twentieth of a core at most."""
 
 
 class Predictor:

@@ -124,7 +124,7 @@ def running_engine(
         return
     contexts = device_contexts(fleet, data)
     ray = RayEngine(contexts, client_app, processes) if name == "ray" else None
-    write_shards(data, fleet.training.task, fleet.total_devices, fleet.data, fleet.seed, fleet.slowness())
+    write_shards(data, fleet.training.task, fleet.shards, fleet.data, fleet.seed, fleet.slowness())
     if ray is None:
         yield AppEngine(contexts)
     else:

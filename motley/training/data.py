@@ -111,7 +111,7 @@ class Shards(Sequence[Examples]):
 
 def load_shards(fleet: Fleet) -> tuple[Shards, Examples]:
     """What each device of the fleet learns from, and the test set; equal to what `write_shards` writes."""
-    return divide(fleet.training.task, fleet.total_devices, fleet.data, fleet.seed, fleet.slowness())
+    return divide(fleet.training.task, fleet.shards, fleet.data, fleet.seed, fleet.slowness())
 
 
 def divide(

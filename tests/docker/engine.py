@@ -59,7 +59,7 @@ class Containers:
         self.compose("up", "--detach", "--build", *services)
 
     def down(self) -> None:
-        self.compose("down", "--volumes", "--timeout", "15")
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "15")
 
     def logs(self, service: str) -> str:
         return self.compose("logs", "--no-log-prefix", service)
