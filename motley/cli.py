@@ -408,7 +408,8 @@ def providers_sweep(
     """Find the machines that no live run owns, and with --yes end them."""
     from motley.accounting import Books, SweepOptions, sweep_machines
 
-    if not sweep_machines(Books(file, journal, json_file, compose_file=engine), SweepOptions(keep or [], over or [], yes, unknown)):
+    books = Books(file, journal, json_file, compose_file=engine)
+    if not sweep_machines(books, SweepOptions(keep or [], over or [], yes, unknown)):
         raise typer.Exit(1)
 
 

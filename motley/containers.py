@@ -37,12 +37,15 @@ def up(file: Path, services: Sequence[str]) -> None:
     _call(compose(file, "up", "--detach", "--build", *services))
     console.print("following the server; Ctrl-C leaves the containers running, 'motley down' ends them")
     failed = False
-    with _scaling(file), subprocess.Popen(
-        compose(file, "logs", "--follow", "--no-log-prefix", "server"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as logs:
+    with (
+        _scaling(file),
+        subprocess.Popen(
+            compose(file, "logs", "--follow", "--no-log-prefix", "server"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as logs,
+    ):
         try:
             for line in logs.stdout or ():
                 print(line.replace(_CLEAR_LINE, ""), end="", flush=True)

@@ -233,6 +233,8 @@ class DeviceClass(Strict):
     accelerators: Annotated[int, Field(ge=0, le=16)] = 0
     usd_per_hour: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
     """What a device costs while it is rented, at work or not."""
+    quota: Ratio = 1.0
+    """Share of its devices that may be at work at one time. Not on the virtual clock."""
     limits: Limits | None = None
     governor: Annotated[str, AfterValidator(_governor)] | None = None
     """What keeps training within the limits; None: dynamic where there are limits, else none."""

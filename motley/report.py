@@ -101,7 +101,7 @@ def device_table(record: RunRecord) -> Table:
         "Devices", ("device", "class"), ("cpus", "MiB", "rounds", "batch", "rate", "s/round", "peak MiB", "accuracy")
     )
     tallies = _per_device(record)
-    for profile in sorted(record.profiles, key=lambda each: _natural(each.device)):
+    for profile in sorted(record.profiles, key=lambda each: natural(each.device)):
         tally = tallies[profile.device]
         last = tally.last
         accuracy = record.accuracies.get(profile.device)
@@ -147,16 +147,14 @@ def class_table(record: RunRecord) -> Table:
     return table
 
 
-def runs_table(runs: Sequence[tuple[RunRow, RoundRow | None]]) -> Table:
-    """One row for each run, which comes with the last round that it has done."""
+def runs_table(runs: Sequence[tuple[str, RunRow, RoundRow | None]]) -> Table:
+    """One row for each run, which comes with its name and the last round that it has done."""
     table = _table("Runs", ("run", "fleet", "policy", "runtime", "status"), ("rounds", "accuracy", "seconds"))
-    for run, last in runs:
+    for name, run, last in runs:
         accuracy = f"{last.accuracy:.3f}" if last and last.accuracy is not None else "–"
         seconds = f"{run.ended_s - run.started_s:.1f}" if run.ended_s is not None else "–"
         done = last.round if last else 0
-        table.add_row(
-            run.run_id, run.fleet, run.policy, run.runtime, run.status, f"{done}/{run.rounds}", accuracy, seconds
-        )
+        table.add_row(name, run.fleet, run.policy, run.runtime, run.status, f"{done}/{run.rounds}", accuracy, seconds)
     return table
 
 
@@ -176,6 +174,6 @@ def _mib(value: int) -> str:
     return f"{value / 1024**2:.0f}"
 
 
-def _natural(name: str) -> tuple[str, int]:
+def natural(name: str) -> tuple[str, int]:
     head = name.rstrip("0123456789")
     return head, int(name[len(head) :] or 0)

@@ -28,7 +28,7 @@ from motley.history import History
 from motley.messages import to_arrays, to_record
 from motley.predictor import Predictor
 from motley.records import RunRow
-from motley.registry import Registry
+from motley.registry import Quota, Registry
 from motley.report import device_table, summary_lines
 from motley.resuming import HISTORY, held
 from motley.spec import Fleet
@@ -59,7 +59,12 @@ def main(grid: Grid, context: Context) -> None:
             test = data.read_test_set(Path(str(config["data"])))
             begun: Any = {"saved": beginning.saved, "keeper": RoundKeeper(state, fleet, run_id, clock)}
             figures = figures_of(fleet.training.task)
-            with closing(Registry(state / HISTORY, clock)) as registry, Predictor(fleet.seed, clock) as predictor:
+            quotas = {name: Quota(each.quota) for name, each in fleet.classes.items() if each.quota < 1}
+            with (
+                closing(Registry(state / HISTORY, clock, quotas)) as registry,
+                Predictor(fleet.seed, clock) as predictor,
+            ):
+                registry.forget()
                 learn_history(predictor, history, fleet.training.task, figures)
                 begun["resources"] = Registered(registry, run_id, figures.need_bytes)
                 begun["foresight"] = Foreseeing(predictor, figures)

@@ -67,6 +67,7 @@ class Registered:
         registry.release_task(run_id)
 
     def join(self, profile: DeviceProfile) -> None:
+        self._give_back(profile.device)
         self._registry.register_many([registration_of(profile)])
         self._profiles[profile.device] = profile
         self._connected.add(profile.device)
@@ -89,11 +90,12 @@ class Registered:
         return _without(plan, [answer for answer in answers if isinstance(answer, Refusal)])
 
     def settle(self, device: str, outcome: RoundOutcome) -> None:
+        self._give_back(device)
+        self._registry.update(device, speed=_speed(outcome), succeeded=outcome.outcome is Outcome.FINISHED)
+
+    def _give_back(self, device: str) -> None:
         if device in self._held:
             self._registry.release(self._held.pop(device))
-        worked_s = outcome.wall_s - outcome.paused_s
-        speed = outcome.examples / worked_s if outcome.examples and worked_s > 0 else None
-        self._registry.update(device, speed=speed, succeeded=outcome.outcome is Outcome.FINISHED)
 
     def _request(self, order: WorkOrder) -> Request:
         """All of its cores, since a device trains one order at a time, and as much memory as the model needs."""
@@ -101,6 +103,12 @@ class Registered:
         memory_bytes = min(profile.memory_bytes, self._needs(order.width))
         lease_s = order.deadline_s + REPLY_GRACE_S
         return Request(order.device, self._run_id, Amounts(profile.cpus, memory_bytes), lease_s)
+
+
+def _speed(outcome: RoundOutcome) -> float | None:
+    """Examples a second of the whole model, pauses left out; None where that is not known."""
+    worked_s = outcome.wall_s - outcome.paused_s
+    return outcome.examples / worked_s if outcome.examples and worked_s > 0 and outcome.width == 1 else None
 
 
 def _without(plan: RoundPlan, refusals: Sequence[Refusal]) -> RoundPlan:

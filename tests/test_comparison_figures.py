@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from motley.comparison import figures, usage
 from motley.comparison.bars import MOST_BARS, Bar, Trace, bar, inside, order, trace, window
 from motley.comparison.figures import Point, RunFigures, failed_run, run_figures
-from motley.comparison.summary import Spread, best_peer, find, seconds, sentences, spread, summarise
+from motley.comparison.summary import Spread, best_peer, find, sentences, spread, summarise
 from motley.device import Outcome, RoundOutcome
+from motley.page.words import seconds
 from motley.records import RoundRow, RunRecord
 
 
@@ -275,9 +276,9 @@ def test_times_for_people(value: float, text: str) -> None:
 
 def test_a_bar_has_half_of_its_transfer_on_each_side() -> None:
     got = bar(work("client-1", 10, 20, wall_s=6.0, staleness=2))
-    assert got == Bar("client-1", 10.0, 12.0, 18.0, 20.0, True, "used 2 versions late")
+    assert got == Bar("client-1", 10.0, 12.0, 18.0, 20.0, True, "used 2 versions late", Outcome.FINISHED)
     assert bar(work("client-1", 10, 20, used=False, wall_s=60.0, reason="no reply")) == Bar(
-        "client-1", 10.0, 10.0, 20.0, 20.0, False, "late: no reply"
+        "client-1", 10.0, 10.0, 20.0, 20.0, False, "late: no reply", Outcome.LATE
     )
 
 

@@ -203,7 +203,8 @@ class _Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        links = [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        self.fetched += [each for each in links if not each.startswith("#")]
 
 
 def _page(runs: list[RunFigures] | None = None) -> str:

@@ -293,7 +293,9 @@ def test_a_quota_that_is_not_the_device_s_counts_other_processes_too(cpus: str, 
 def _shown(body: Body, *events: dict[str, Any]) -> Callable[[str], float | None]:
     tree = FIXTURES / "cgroup" / "v2"
     emulator = Emulator(body, 0.5, lambda: 0.0, CPUS)
-    monitor = ResourceMonitor(sources=(), model=lambda sample: modelled(body, emulator.reading, emulator.reading.taken_s))
+    monitor = ResourceMonitor(
+        sources=(), model=lambda sample: modelled(body, emulator.reading, emulator.reading.taken_s)
+    )
     monitor.sample()
     collector = DeviceCollector("client-1", "a", Cgroup(tree / "sys", tree / "proc"), monitor, emulator)
     for event in events:

@@ -86,9 +86,7 @@ def test_a_deadline_of_the_fleet_file_stays(predictor: Predictor) -> None:
     foresight = taught(predictor)
     training = Training.model_validate({"policy": "random", "deadline": "90s"})
     now = Situation(21, 2, np.ones(2, bool))
-    plan = plan_round(
-        training, 0, known(*PROFILES.values()), now, lambda orders: foresight.foresee(orders, PROFILES)
-    )
+    plan = plan_round(training, 0, known(*PROFILES.values()), now, lambda orders: foresight.foresee(orders, PROFILES))
     assert {plan.deadline_s, *(each.deadline_s for each in plan.orders)} == {90.0}
 
 

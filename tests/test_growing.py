@@ -168,7 +168,12 @@ def test_the_load_is_who_is_there_and_who_works(store: Path) -> None:
         registry.reserve("a", "7", Amounts(0.5), 600.0)
         clock.sleep(10.0)
     load = load_of(store, clock, 10.0)
-    assert (load["run_id"], load["active"], load["busy"], sorted(load["fitness"])) == ("7", True, ["a"], ["a", "b", "c"])
+    assert (load["run_id"], load["active"], load["busy"], sorted(load["fitness"])) == (
+        "7",
+        True,
+        ["a"],
+        ["a", "b", "c"],
+    )
     assert load["used"] == pytest.approx(1.0)
     assert load["queued"] == 2.0
 

@@ -20,7 +20,23 @@ from server.metrics import BUCKETS_S, PHASES, FleetCollector
 
 UNBOUNDED = {"round", "run", "run_id", "node", "node_id", "message", "device", "id", "pid", "error"}
 NOT_BASE_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|mib|gb|kilobytes|megabytes|percent|bits)(_|$)")
-LABELS = {"phase", "part", "device_class", "reason", "client", "type", "le", "source", "kind", "gpu", "name", "by", "state", "short", "cause"}
+LABELS = {
+    "phase",
+    "part",
+    "device_class",
+    "reason",
+    "client",
+    "type",
+    "le",
+    "source",
+    "kind",
+    "gpu",
+    "name",
+    "by",
+    "state",
+    "short",
+    "cause",
+}
 
 
 def _registry(collector: Any) -> CollectorRegistry:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import MIB, profile
+from factories import MIB, ROOT, profile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,6 +282,15 @@ def test_devices_that_are_gone_do_not_count_for_a_quota(phones: Registry) -> Non
     refused(phones.reserve("p1", "a", Amounts(0.1), 60.0))
 
 
+def test_a_class_that_shrinks_below_a_quota_refuses_only_what_would_add_to_it(phones: Registry) -> None:
+    for device, cores in (("p0", 1), ("p1", 2)):
+        granted(phones.reserve(device, "a", Amounts(cores), 60.0))
+    phones.depart(["p2", "p3", "p4"])
+    granted(phones.reserve("p0", "a", Amounts(memory_bytes=MIB), 60.0))
+    answer = refused(phones.reserve("p0", "a", Amounts(1), 60.0))
+    assert str(answer) == "p0 for 'a': quota of cores: 1 asked, 0 free"
+
+
 def test_a_quota_holds_within_a_batch(phones: Registry) -> None:
     answers = phones.reserve_many([Request(f"p{number}", "a", Amounts(0.5), 60.0) for number in range(5)])
     assert [isinstance(each, Reservation) for each in answers] == [True, True, False, False, False]
@@ -513,3 +522,12 @@ def test_news_of_an_unknown_device_is_refused_and_nothing_of_the_batch_is_kept(r
     with pytest.raises(InputError, match="device 'p9' is not registered; register it"):
         registry.update_many([News("p1", busy_cpus=2.0), News("p9")])
     assert registry.utilisation(10).whole == 0
+
+
+def test_the_page_shows_a_program_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "registry.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    values: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], values)
+    assert values["answer"].device == "phone-1"
+    assert values["registry"].reservations() == []

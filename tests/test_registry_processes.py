@@ -116,7 +116,7 @@ def test_killed_in_a_storm_of_reservations_the_store_is_sound_and_nothing_leaks(
     registry.close()
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("SELECT * FROM too_much").fetchall() == []
-        assert db.execute("SELECT COUNT(*), COUNT(DISTINCT reservation_id) FROM grants").fetchone()[0] > 100
+        assert db.execute("SELECT COUNT(*) FROM grants").fetchone()[0] > 100
         assert db.execute("SELECT COUNT(DISTINCT writer) FROM grants").fetchone() == (4,)
         assert db.execute("SELECT reservation_id FROM grants GROUP BY 1 HAVING COUNT(*) > 1").fetchall() == []
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

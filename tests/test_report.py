@@ -87,9 +87,9 @@ def test_devices_stand_in_natural_order_with_what_they_did() -> None:
 
 def test_runs_have_a_row_each() -> None:
     ended = run_row("7", ended_s=1012.5, status="completed")
-    table = report.runs_table([(run_row("8", started_s=2000.0), None), (ended, round_row(3))])
+    table = report.runs_table([("8", run_row("8", started_s=2000.0), None), ("laptop-7", ended, round_row(3))])
     rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
-    assert [row[0] for row in rows] == ["8", "7"]
+    assert [row[0] for row in rows] == ["8", "laptop-7"]
     assert rows[0][-3:] == ("0/3", "–", "–")
     assert rows[1][-3:] == ("3/3", "0.800", "12.5")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from motley.clock import ManualClock
 from motley.device import REPLY_GRACE_S, Outcome
-from motley.registry import Amounts, Registry, Reservation
+from motley.registry import Amounts, Quota, Registry, Reservation
 from server.resources import Registered, Unlimited
 
 NEED = 400 * MIB
@@ -135,3 +135,24 @@ def test_on_the_virtual_clock_everything_is_admitted() -> None:
     resources.see([])
     assert resources.admit(plan(1, "a")) == plan(1, "a")
     assert not resources.due_for_profile()
+
+
+def test_a_quota_leaves_the_rest_of_a_class_to_others(tmp_path: Path, clock: ManualClock) -> None:
+    with closing(Registry(tmp_path / "history.db", clock, {"fast": Quota(0.5)})) as registry:
+        admitted = registered(registry, "a", "b", "c", "d").admit(plan(1, "a", "b", "c"))
+    assert [order.device for order in admitted.orders] == ["a", "b"]
+    assert any("quota of devices" in reason for reason in admitted.left_out)
+
+
+def test_a_narrower_model_says_nothing_of_speed(registry: Registry) -> None:
+    resources = registered(registry, "a")
+    for width, seconds in ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), *([(0.5, 0.2)] * 8)):
+        resources.settle("a", outcome("a", examples=400, wall_s=seconds, width=width))
+    assert resources.due_for_profile() == []
+
+
+def test_a_device_that_comes_back_holds_nothing(registry: Registry) -> None:
+    resources = registered(registry, "a")
+    resources.admit(plan(1, "a"))
+    resources.join(profile("a"))
+    assert registry.reservations() == []

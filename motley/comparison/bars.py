@@ -27,6 +27,7 @@ class Bar:
     end_s: float
     used: bool
     note: str
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def bar(outcome: RoundOutcome) -> Bar:
         outcome.known_s,
         outcome.used,
         _note(outcome),
+        outcome.outcome,
     )
 
 

@@ -1,6 +1,6 @@
 """The charts of a comparison as plotly figures: plain mappings of data and layout, without colours of the page.
 
-The page's script adds what depends on light or dark: see `motley.comparison.html`.
+The page's script adds what depends on light or dark: see `motley.page`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import math
 import statistics
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from motley.comparison.figures import Point, RunFigures
 from motley.comparison.summary import BASELINE, OURS, PolicySummary
+from motley.page.blocks import Chart
 
-Chart = dict[str, Any]
 Curves = Sequence[tuple[RunFigures, Sequence[Point]]]
 
 MOST_POINTS = 200
@@ -27,7 +26,7 @@ WASTED: Chart = {
     "color": "#d64545",
     "pattern": {"shape": "/", "fillmode": "overlay", "fgcolor": "#ffffff", "size": 5, "solidity": 0.25},
 }
-_PALETTE = (
+PALETTE = (
     "#2f7ed8",
     "#17a398",
     "#9b5de5",
@@ -51,7 +50,7 @@ _DECIMALS = 4
 def colours(policies: Sequence[str]) -> dict[str, str]:
     """One colour for each policy, the same on every chart; random is grey and ours stands out."""
     others = [name for name in policies if name not in (BASELINE, OURS)]
-    found = {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(others)}
+    found = {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(others)}
     return {**found, BASELINE: BASELINE_COLOUR, OURS: _OURS_COLOUR}
 
 
@@ -89,11 +88,12 @@ def accuracy_chart(curves: Curves, rows: Sequence[PolicySummary], colour: Mappin
     }
     target = next((row.target for row in rows if row.target is not None), None)
     if target is not None:
-        layout |= _line_at(target)
+        layout |= target_line(target)
     return {"data": data, "layout": layout}
 
 
-def _line_at(target: float) -> Chart:
+def target_line(target: float) -> Chart:
+    """A dashed line at an accuracy, for a layout."""
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": target, "y1": target}
     note = {"xref": "paper", "x": 1, "y": target, "text": f"target {target:.3f}", "xanchor": "right", "yanchor": "top"}
     return {

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
 
 from motley.comparison.figures import Point, RunFigures
+from motley.page.delimited import csv_text
 
 
 def runs_json(runs: Sequence[RunFigures]) -> str:
@@ -19,7 +17,7 @@ def runs_json(runs: Sequence[RunFigures]) -> str:
 
 def runs_csv(runs: Sequence[RunFigures]) -> str:
     """One line for each run; empty where there is no figure."""
-    return _csv([field.name for field in fields(RunFigures)], (each.as_mapping() for each in runs))
+    return csv_text([field.name for field in fields(RunFigures)], (each.as_mapping() for each in runs))
 
 
 def curves_csv(curves: Iterable[tuple[RunFigures, Sequence[Point]]]) -> str:
@@ -38,12 +36,4 @@ def curves_csv(curves: Iterable[tuple[RunFigures, Sequence[Point]]]) -> str:
         for run, points in curves
         for point in points
     )
-    return _csv(names, rows)
-
-
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(names, rows)

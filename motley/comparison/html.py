@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 
 from motley.comparison.bars import Trace, window
 from motley.comparison.charts import (
-    Chart,
     Curves,
     accuracy_chart,
     colours,
@@ -18,9 +15,11 @@ from motley.comparison.charts import (
 )
 from motley.comparison.figures import RunFigures
 from motley.comparison.gantt import gantt_chart
-from motley.comparison.style import SCRIPT, STYLE
 from motley.comparison.summary import PolicySummary, sentences, summarise
 from motley.comparison.table import COLUMNS, LEGEND, best, failures, title
+from motley.page.blocks import Block, Column, Figure, Heading, Page, Pair, Section, Table, Text
+from motley.page.html import html
+from motley.page.words import counted
 
 Traces = Sequence[tuple[str, Trace]]
 """Workload and trace."""
@@ -32,88 +31,69 @@ def page(curves: Curves, traces: Traces, plotly_js: str, interrupted: bool = Fal
     rows = summarise(runs)
     colour = colours(list(dict.fromkeys(run.policy for run in runs)))
     workloads = list(dict.fromkeys(run.workload for run in runs))
-    sections = [_section(name, curves, rows, traces, colour) for name in workloads]
-    body = "\n".join([_words(runs, rows, interrupted), *sections, _reading()])
-    return (
-        "<!DOCTYPE html>\n"
-        '<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>Motley: {escape(', '.join(workloads))}</title>\n<style>{STYLE}</style>\n"
-        f"<script>{plotly_js}</script>\n</head><body><main>\n{body}\n</main>\n<script>{SCRIPT}</script></body></html>\n"
-    )
+    sections = [
+        _section(name, f"workload-{index}", curves, rows, traces, colour) for index, name in enumerate(workloads, 1)
+    ]
+    made = Page("Policies side by side", _words(runs, rows, interrupted), sections, [Text(f"{LEGEND}.", "note")])
+    return html(made, plotly_js)
 
 
-def _words(runs: Sequence[RunFigures], rows: Sequence[PolicySummary], interrupted: bool) -> str:
-    seeds = len({run.seed for run in runs})
-    policies = len({run.policy for run in runs})
-    head = f"{len(runs)} runs: {policies} policies on {_counted(len({run.workload for run in runs}), 'workload')}, "
-    head += f"{_counted(seeds, 'seed')}"
+def _words(runs: Sequence[RunFigures], rows: Sequence[PolicySummary], interrupted: bool) -> list[Block]:
+    policies = counted(len({run.policy for run in runs}), "policy", "policies")
+    workloads = counted(len({run.workload for run in runs}), "workload")
+    seeds = counted(len({run.seed for run in runs}), "seed")
     notes = ["Interrupted: only the runs that had ended are here."] if interrupted else []
-    lines = "".join(f'<p class="result">{escape(text)}.</p>' for text in sentences(rows))
-    failed = "".join(f'<p class="failed">{escape(text)}</p>' for text in [*notes, *failures(runs)])
-    return f"<h1>Motley: policies side by side</h1>\n<p>{head}.</p>\n{lines}{failed}"
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return [
+        Text(f"{counted(len(runs), 'run')}: {policies} on {workloads}, {seeds}."),
+        *(Text(f"{text}.", "result") for text in sentences(rows)),
+        *(Text(text, "failed") for text in [*notes, *failures(runs)]),
+    ]
 
 
 def _section(
-    workload: str, curves: Curves, rows: Sequence[PolicySummary], traces: Traces, colour: dict[str, str]
-) -> str:
+    workload: str, anchor: str, curves: Curves, rows: Sequence[PolicySummary], traces: Traces, colour: dict[str, str]
+) -> Section:
     mine = [row for row in rows if row.workload == workload]
     mine_curves = [(run, points) for run, points in curves if run.workload == workload]
     runs = [run for run, _ in mine_curves]
-    parts = [
-        f"<section><h2>{escape(title(mine))}</h2>",
+    blocks: list[Block] = [
         _table(mine),
-        _figure("Accuracy over virtual time", accuracy_chart(mine_curves, mine, colour)),
-        '<div class="pair">',
-        _figure("Time to the target, each run", time_chart(runs, mine, colour)),
-        _figure("Device-seconds used and wasted, medians", work_chart(mine)),
-        "</div>",
-        _figure("Accuracy and fairness, medians", fairness_chart(mine, colour)),
-        _gantt([trace for name, trace in traces if name == workload]),
-        "</section>",
+        Figure("Accuracy over virtual time", accuracy_chart(mine_curves, mine, colour)),
+        Pair(
+            [
+                Figure("Time to the target, each run", time_chart(runs, mine, colour)),
+                Figure("Device-seconds used and wasted, medians", work_chart(mine)),
+            ]
+        ),
+        Figure("Accuracy and fairness, medians", fairness_chart(mine, colour)),
+        *_gantt([trace for name, trace in traces if name == workload]),
     ]
-    return "\n".join(parts)
+    return Section(title(mine), anchor, blocks)
 
 
-def _gantt(traces: Sequence[Trace]) -> str:
+def _gantt(traces: Sequence[Trace]) -> list[Block]:
     """Who did what when, for each trace on the same time scale; nothing where there is no trace."""
     stretch = window(traces[0], traces[1:]) if traces else None
     if stretch is None:
-        return ""
-    charts = "".join(_figure("", gantt_chart(each, traces, stretch)) for each in traces)
+        return []
     note = (
         "First seed; slow devices below, dotted lines where a new model was made, unless they were too many. "
         "The sum of both transfers is known; half of it is drawn on each side of the training."
     )
-    return f'<h3>Who did what when</h3><div class="pair">{charts}</div><p class="note">{note}</p>'
+    charts = [Figure("", gantt_chart(each, traces, stretch), f"Orders of {each.policy}") for each in traces]
+    return [Heading("Who did what when"), Pair(charts), Text(note, "note")]
 
 
-def _figure(caption: str, chart: Chart) -> str:
-    heading = f"<h3>{escape(caption)}</h3>" if caption else ""
-    data = json.dumps(chart, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return (
-        f'<figure>{heading}<div class="chart" style="min-height:{chart["layout"]["height"]}px">'
-        f'<script type="application/json">{data}</script></div></figure>'
+def _table(rows: Sequence[PolicySummary]) -> Table:
+    bests = [best(rows, column) for column in COLUMNS]
+    return Table(
+        "",
+        [Column(column.title, column.words) for column in COLUMNS],
+        [[column.cell(row) for column in COLUMNS] for row in rows],
+        frozenset(
+            (number, place)
+            for number, row in enumerate(rows)
+            for place, names in enumerate(bests)
+            if row.policy in names
+        ),
     )
-
-
-def _table(rows: Sequence[PolicySummary]) -> str:
-    bests = {column.title: best(rows, column) for column in COLUMNS}
-    head = "".join(f"<th>{escape(column.title)}</th>" for column in COLUMNS)
-    lines = []
-    for row in rows:
-        cells = "".join(
-            f"<td{' class=best' if row.policy in bests[column.title] else ''}>{escape(column.cell(row))}</td>"
-            for column in COLUMNS
-        )
-        lines.append(f"<tr>{cells}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-
-
-def _reading() -> str:
-    return f'<footer><p class="note">{escape(LEGEND)}.</p></footer>'

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from motley.comparison.figures import RunFigures, kinds
-from motley.comparison.summary import PolicySummary, seconds, summarise
+from motley.comparison.summary import PolicySummary, summarise
 from motley.comparison.table import accuracy_cell, ratio_cell, time_cell
 from motley.device import RoundOutcome
+from motley.page.words import seconds
 from motley.records import RoundRow
 
 if TYPE_CHECKING:

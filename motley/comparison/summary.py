@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from motley.comparison.figures import RunFigures
+from motley.page.words import seconds
 
 BASELINE = "random"
 OURS = "adaptive"
@@ -187,13 +188,3 @@ def _against(ours: PolicySummary, baseline: PolicySummary | None) -> str:
     sooner = ours.speedup > 1
     factor = ours.speedup if sooner else 1 / ours.speedup
     return f", {factor:.1f}× {'sooner' if sooner else 'later'} than {took}"
-
-
-def seconds(value: float) -> str:
-    """A time for people: `61 s`, `8.3 s`, `1 h 25 min`."""
-    if value < 10:
-        return f"{value:.1f} s"
-    if value < 3600:
-        return f"{value:.0f} s"
-    hours, minutes = divmod(round(value / 60), 60)
-    return f"{hours} h {minutes:02d} min"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from motley.comparison.figures import RunFigures
 from motley.comparison.summary import PolicySummary, Spread
+from motley.page.words import NOTHING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 NEVER = "never"
-NOTHING = "–"
 WIDTH = 100
 
 

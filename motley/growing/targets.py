@@ -33,4 +33,3 @@ def write_targets(directory: Path, device_classes: Mapping[str, str]) -> None:
     new = path.with_name(f".{FILE_NAME}.new")
     new.write_text(json.dumps(targets_of(device_classes), indent=1) + "\n")
     os.replace(new, path)
-

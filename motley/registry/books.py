@@ -152,7 +152,7 @@ class Books:
         devices = int(quota.devices * tally.devices + 1e-9) - holding.devices
         micros = int(quota.cores * tally.cpu_micros + 1e-6) - holding.cpu_micros
         asked, short = request.needs.units[0], []
-        if new > devices:
+        if new and new > devices:
             short.append(Shortage(Short.DEVICE_QUOTA, 1, max(0, devices)))
         if asked and asked > micros:
             short.append(Shortage(Short.CORE_QUOTA, asked / MICRO, max(0, micros) / MICRO))
