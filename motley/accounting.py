@@ -50,6 +50,8 @@ class Books:
     clock: Clock = field(default_factory=SystemClock)
     compose_file: Path | None = None
     """Of a fleet on this host's own engine, which then is an account, too."""
+    project: str | None = None
+    """Of Compose, where it is not that file's own."""
 
     def accounts(self) -> dict[str, Account]:
         """Those of the file, and this host's engine, which is all there is without one. Raises InputError."""
@@ -59,7 +61,7 @@ class Books:
         if engine is None:
             return read_accounts(self.file)
         known = read_accounts(self.file) if self.file.exists() else {}
-        return {ENGINE: engine_account(engine), **known}
+        return {ENGINE: engine_account(engine, self.project), **known}
 
     def launches(self, to_write: bool = False) -> Launches:
         """The journal, or an empty one where there is none yet: looking at it makes no file."""

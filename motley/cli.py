@@ -36,6 +36,7 @@ ComposeFile = Annotated[Path, typer.Option("--file", help="The compose file.")]
 EngineOption = Annotated[
     Literal["grouped", "sequential", "ray"], typer.Option(help="How the training itself is computed.")
 ]
+ProjectOption = Annotated[str | None, typer.Option(help="Of Compose, if not the file's own.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")]
 
 
@@ -188,7 +189,7 @@ def up(
 @app.command()
 def scale(
     file: ComposeFile = DEFAULT_COMPOSE,
-    project: Annotated[str | None, typer.Option(help="Of Compose, if not the file's own.")] = None,
+    project: ProjectOption = None,
     accounts: Annotated[Path | None, typer.Option(help="The accounts file; this host's engine if not given.")] = None,
     journal: Annotated[Path, typer.Option(help="The journal of launches.")] = DEFAULT_JOURNAL,
 ) -> None:
@@ -386,12 +387,13 @@ def providers_list(
     file: AccountsFile = DEFAULT_ACCOUNTS,
     journal: JournalOption = DEFAULT_JOURNAL,
     engine: EngineFleet = None,
+    project: ProjectOption = None,
     json_file: JsonFile = None,
 ) -> None:
     """Show every machine of Motley's at every provider."""
     from motley.accounting import Books, list_machines
 
-    list_machines(Books(file, journal, json_file, compose_file=engine))
+    list_machines(Books(file, journal, json_file, compose_file=engine, project=project))
 
 
 @providers.command("sweep")
@@ -403,12 +405,13 @@ def providers_sweep(
     file: AccountsFile = DEFAULT_ACCOUNTS,
     journal: JournalOption = DEFAULT_JOURNAL,
     engine: EngineFleet = None,
+    project: ProjectOption = None,
     json_file: JsonFile = None,
 ) -> None:
     """Find the machines that no live run owns, and with --yes end them."""
     from motley.accounting import Books, SweepOptions, sweep_machines
 
-    books = Books(file, journal, json_file, compose_file=engine)
+    books = Books(file, journal, json_file, compose_file=engine, project=project)
     if not sweep_machines(books, SweepOptions(keep or [], over or [], yes, unknown)):
         raise typer.Exit(1)
 

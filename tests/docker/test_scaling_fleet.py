@@ -29,7 +29,7 @@ data: {{partition: iid}}
 classes:
   plain: {{count: 2, cpus: 0.25, memory: 512m}}
 scaling:
-  {{device_class: plain, max: 4, target: 0.55, up: 0.65, down: 0.3, window: 12s, interval: 2s, forecast: 0s,
+  {{device_class: plain, max: 4, target: 0.55, up: 0.65, down: 0.27, window: 12s, interval: 2s, forecast: 0s,
    cool_down_up: 40s, cool_down_down: 5s}}
 server: {{cpus: 0.4, memory: 1g}}
 monitoring: {{prometheus_port: {PROMETHEUS}}}
@@ -90,8 +90,8 @@ def test_two_devices_come_train_and_go_again(fleet: Containers, journal: Path) -
     assert added(fleet) == {}
 
 
-def test_limits_of_those_that_came_are_the_class_s(fleet: Containers, journal: Path) -> None:
-    """And after a kill of loop and server a sweep finds them all."""
+def test_after_a_kill_of_loop_and_server_a_sweep_finds_what_was_added(fleet: Containers, journal: Path) -> None:
+    """Each with the limits of its class."""
     scaling = start_scaling(fleet, journal)
     wait_for("two more devices", lambda: len(added(fleet)) == 2, 120)
     for container in added(fleet).values():
@@ -105,6 +105,7 @@ def test_limits_of_those_that_came_are_the_class_s(fleet: Containers, journal: P
     record = fleet.record()
     assert record is not None
     sweep = [sys.executable, "-m", "motley.cli", "providers", "sweep", "--compose", str(fleet.file)]
+    sweep += ["--project", fleet.project]
     sweep += ["--file", str(journal.parent / "none.yaml"), "--journal", str(journal), "--over", record.run.run_id]
     assert "nothing was ended" in command(*sweep)
     assert len(added(fleet)) == 2
