@@ -35,7 +35,7 @@ def test_a_batch_that_fits_begins_where_the_recipe_lets_us_expect_it() -> None:
     order = ordered({"batch_size": "fit"})
     assert (order.fit, order.batch_size, order.physical_batch) == (True, 72, 0)
     assert order.learning_rate == pytest.approx(0.1 * math.sqrt(72 / 32))
-    assert order.steps == 4
+    assert order.steps == 6
 
 
 def test_a_batch_that_fits_is_no_more_than_the_device_holds() -> None:

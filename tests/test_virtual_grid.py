@@ -30,6 +30,7 @@ STEADY = {"memory": "1g", "compute_variation": 0.0}
 ORDER: dict[str, Any] = {
     "task": "digits",
     "batch_size": 50,
+    "physical_batch": 0,
     "learning_rate": 0.1,
     "steps": 20,
     "stop_after_s": 0.0,

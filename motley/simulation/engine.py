@@ -90,12 +90,18 @@ def client_app() -> ClientApp:
     return app
 
 
+def _governs(variable: str) -> bool:
+    """Limits of this machine's use of itself mean nothing for a virtual device."""
+    return variable.startswith(("MOTLEY_GOVERNOR", "MOTLEY_LIMIT_"))
+
+
 def device_contexts(fleet: Fleet, data: Path) -> Contexts:
     """Contexts with the node configuration that each device's agent would give, for shards in `data`."""
     devices = {device.partition + 1: device for device in fleet.devices()}
 
     def node_config(node: int) -> dict[str, str]:
+        device = {name: text for name, text in device_environment(devices[node]).items() if not _governs(name)}
         environment = {"MOTLEY_SUPERLINK": "none", "MOTLEY_DATA": str(data.resolve())}
-        return dict(from_environment({**device_environment(devices[node]), **environment}).node)
+        return dict(from_environment({**device, **environment}).node)
 
     return Contexts(node_config)

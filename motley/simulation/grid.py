@@ -200,6 +200,7 @@ class VirtualGrid(Grid):
             "cpu_s": course.compute_s * device.spec.cpus,
             "peak_memory_bytes": device.peak_memory_bytes(flight.demand),
             "energy_wh": device.energy_wh(course),
+            "threads": max(1, int(device.spec.cpus)),
             "battery_level": device.battery_level(now_s),
             "charging": int(device.is_charging(now_s)),
         }
