@@ -22,6 +22,9 @@ Residual = Arrays
 TOP_SHARE = 0.1
 """Share of the model's entries that `topk` sends."""
 
+UPLOAD_SHARE = {"none": 1.0, "int8": 1 / 4, "topk": 1 / 32 + TOP_SHARE / 2}
+"""Of an update's plain size: a byte an entry; a bit an entry and half precision for those that are sent."""
+
 _SMALL_UPLOAD = 0.1
 _LARGE_UPLOAD = 0.5
 _INT8_BYTES, _INT8_SCALES = "int8.values", "int8.scales"

@@ -25,9 +25,9 @@ class Estimate:
     """Training, for one example."""
     upload_s: float
 
-    def duration_s(self, examples: int) -> float:
-        """From order to reply, with so many examples processed."""
-        return self.download_s + self.example_s * examples + self.upload_s
+    def duration_s(self, examples: int, upload_share: float = 1.0) -> float:
+        """From order to reply, with so many examples processed, and an update of so much of its plain size."""
+        return self.download_s + self.example_s * examples + upload_share * self.upload_s
 
 
 def fixed_steps(examples: int, batch_size: int, epochs: int) -> int:

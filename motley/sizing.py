@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motley.compression import choose
+from motley.compression import UPLOAD_SHARE, choose
 from motley.device import WorkOrder
 from motley.knowledge import Knowledge
 from motley.local_work import Estimate, fixed_steps, sized_steps, stop_after_s
@@ -66,17 +66,18 @@ def order_for(
             rate *= _gain(training, steps, task.momentum)
     work = processed(examples, batch, steps)
     up_rate = float(knowledge.column("up_bits_per_s")[row])
+    compression = choose(chosen.compression, up_rate, task.model_bytes, estimate.example_s * work)
     return WorkOrder(
         device=knowledge.names[row],
         batch_size=batch,
         learning_rate=rate,
         steps=steps,
         deadline_s=deadline_s,
-        expected_s=estimate.duration_s(work),
+        expected_s=estimate.duration_s(work, UPLOAD_SHARE[compression]),
         stop_after_s=stop_s,
         proximal=_proximal(training),
         width=_width(training, knowledge, row),
-        compression=choose(chosen.compression, up_rate, task.model_bytes, estimate.example_s * work),
+        compression=compression,
         fit=_fits_itself(training, knowledge, row),
         physical_batch=int(knowledge.column("batch_limit")[row]),
         rate_scaling=scaling,

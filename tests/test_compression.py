@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load, save
 
-from motley.compression import SCHEMES, choose, decode, encode, encoded_bytes, kept_entries
+from motley.compression import SCHEMES, UPLOAD_SHARE, choose, decode, encode, encoded_bytes, kept_entries
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -206,3 +206,11 @@ def test_auto_goes_by_the_share_of_the_upload(up_bits_per_s: float, compute_s: f
 def test_a_slower_link_never_gets_a_larger_scheme(rate: float, slower: float, compute_s: float) -> None:
     fast, slow = (SCHEMES.index(choose("auto", each, 10**6, compute_s)) for each in (rate, rate / slower))
     assert fast <= slow
+
+
+@pytest.mark.parametrize("scheme", sorted(UPLOAD_SHARE))
+def test_an_update_travels_in_the_share_of_its_size_that_is_said(scheme: str) -> None:
+    plain = {"w": np.random.default_rng(0).standard_normal((1000, 64)).astype(np.float32)}
+    encoded, _ = encode(plain, scheme, None)
+    sent = sum(each.nbytes for each in encoded.values()) / plain["w"].nbytes
+    assert sent == pytest.approx(UPLOAD_SHARE[scheme], rel=0.02)

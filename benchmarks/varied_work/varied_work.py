@@ -20,11 +20,11 @@ BATCH_SIZES = (4, 8, 16, 32)
 def varied(plan: Callable[..., Any]) -> Callable[..., Any]:
     """The planner with other passes and another batch size in each round."""
 
-    def plan_varied(training: Any, seed: int, knowledge: Any, now: Any) -> Any:
+    def plan_varied(training: Any, seed: int, knowledge: Any, now: Any, foresee: Any = None) -> Any:
         rng = np.random.default_rng([seed, now.number, 5])
         passes = max(1, round(training.local_epochs * float(rng.choice(SHARES))))
         changes = {"local_epochs": passes, "batch_size": int(rng.choice(BATCH_SIZES))}
-        return plan(training.model_copy(update=changes), seed, knowledge, now)
+        return plan(training.model_copy(update=changes), seed, knowledge, now, foresee)
 
     return plan_varied
 

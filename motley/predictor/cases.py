@@ -9,14 +9,13 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from motley.compression import TOP_SHARE
+from motley.compression import UPLOAD_SHARE
 from motley.device import DeviceProfile, Outcome, RoundOutcome, WorkOrder
 from motley.knowledge import REFERENCE_GFLOPS, TaskFigures
 from motley.selection.base import Floats
 from motley.workload import processed, threads_for
 
 PARAMETER_BYTES = 4
-_UPLOAD_SHARE = {"none": 1.0, "int8": 1 / 4, "topk": 1 / 32 + TOP_SHARE / 2}
 _KNOWN = (Outcome.FINISHED, Outcome.LATE)
 
 
@@ -77,7 +76,7 @@ class Case(NamedTuple):
             examples=processed(max(1, profile.examples), batch, order.steps),
             width=order.width,
             down_bytes=model_bytes,
-            up_bytes=model_bytes * _UPLOAD_SHARE[order.compression],
+            up_bytes=model_bytes * UPLOAD_SHARE[order.compression],
         )
 
     @classmethod
@@ -95,7 +94,7 @@ class Case(NamedTuple):
             examples=outcome.examples,
             width=outcome.width,
             down_bytes=outcome.down_bytes or model_bytes,
-            up_bytes=outcome.up_bytes or model_bytes * _UPLOAD_SHARE[outcome.compression],
+            up_bytes=outcome.up_bytes or model_bytes * UPLOAD_SHARE[outcome.compression],
         )
 
     @classmethod
