@@ -102,6 +102,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "helpers",
         "motley.cli",
+        "motley.account_commands",
         "motley.simulation.engine",
         "motley.simulation.run",
         "motley.simulating",
