@@ -132,6 +132,16 @@ class AdaptiveOptions(Options):
     """Charge below which a device rests unless it is charging."""
 
 
+def buffer_size(options: Options, devices: int) -> int:
+    """Arrivals that make a new version of the model, with so many devices at work at once.
+
+    FedBuff counts them; ours is a share of those at work, which suits fleets of any size.
+    """
+    if isinstance(options, FedBuffOptions):
+        return options.buffer
+    return max(1, round(options_as(AdaptiveOptions, options).buffer * devices))
+
+
 @dataclass(frozen=True)
 class Policy:
     """The parts of a policy, each by its name."""

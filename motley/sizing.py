@@ -73,7 +73,7 @@ def order_for(
         learning_rate=rate,
         steps=steps,
         deadline_s=deadline_s,
-        expected_s=estimate.duration_s(work, UPLOAD_SHARE[compression]),
+        expected_s=estimate.duration_s(work, _upload_share(knowledge, row, compression)),
         stop_after_s=stop_s,
         proximal=_proximal(training),
         width=_width(training, knowledge, row),
@@ -83,6 +83,13 @@ def order_for(
         rate_scaling=scaling,
         warm_up=warm_up,
     )
+
+
+def _upload_share(knowledge: Knowledge, row: int, compression: str) -> float:
+    """Of the time that a plain update takes; compression does nothing for the latency in it."""
+    rate, nominal_s = (float(knowledge.column(name)[row]) for name in ("up_bits_per_s", "nominal_up_s"))
+    plain_s = 8 * knowledge.task.model_bytes / rate if rate > 0 else 0.0
+    return 1 - (1 - UPLOAD_SHARE[compression]) * plain_s / nominal_s
 
 
 def _batch(training: Training, knowledge: Knowledge, row: int, estimate: Estimate) -> int:

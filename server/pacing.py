@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from motley.policies import AdaptiveOptions, FedBuffOptions, Options, options_as
+from motley.policies import buffer_size
 from motley.spec import ALL, Training
 from server.mailbox import Sent
 from server.rounds import Round
@@ -85,11 +85,4 @@ def pacing_of(training: Training, devices: int) -> Pacing:
     if training.chosen.pacing == "rounds":
         return InRounds()
     wanted = training.devices_per_round
-    return Buffered(_buffer_size(training.policy_options, devices if wanted == ALL else wanted))
-
-
-def _buffer_size(options: Options, wanted: int) -> int:
-    """FedBuff counts arrivals; ours is a share of those at work, which suits fleets of any size."""
-    if isinstance(options, FedBuffOptions):
-        return options.buffer
-    return max(1, round(options_as(AdaptiveOptions, options).buffer * wanted))
+    return Buffered(buffer_size(training.policy_options, devices if wanted == ALL else wanted))

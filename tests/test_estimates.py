@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from motley.costing.command import runs_of
 from motley.costing.inputs import inputs_of
-from motley.estimates import Alternative, Estimator, Resource, buffer_size, count_choices, rounds_for
+from motley.estimates import Alternative, Estimator, Resource, count_choices, rounds_for
 from motley.known_tasks import FIGURES
 from motley.spec import Training
 
@@ -135,17 +135,6 @@ def test_choices_are_halves_of_halves() -> None:
     assert [each["a"] for each in count_choices({"a": 9}, 100, 4)] == [1, 2, 4]
     both = count_choices({"a": 4, "b": 1}, 11, 100)
     assert {tuple(each.values()) for each in both} == {(0, 1), (2, 0), (2, 1), (4, 0), (4, 1)}
-
-
-@pytest.mark.parametrize(
-    ("policy", "options"),
-    [("fedbuff", {}), ("fedbuff", {"buffer": 3}), ("adaptive", {}), ("adaptive", {"buffer": 0.3})],
-)
-def test_the_buffer_is_the_servers(policy: str, options: dict[str, Any]) -> None:
-    from server.pacing import Buffered, pacing_of
-
-    training = Training.model_validate({"policy": policy, "options": options, "devices_per_round": 7})
-    assert pacing_of(training, 20) == Buffered(buffer_size(training.policy_options, 7))
 
 
 @pytest.mark.parametrize("task", FIGURES)

@@ -105,3 +105,10 @@ def test_what_is_neither_is_refused(text: str, told: str) -> None:
     file = f"name: tiny\ntraining: {text}\nclasses: {{one: {{cpus: 1, memory: 1g}}}}\n"
     with pytest.raises(InputError, match=told):
         parse_fleet(file.encode())
+
+
+def test_what_is_expected_counts_the_upload_as_it_travels() -> None:
+    """A model of a megabyte at 8 Mbit/s takes a second, a quarter of that in whole numbers of eight bits."""
+    slow = {"up_bits_per_s": 8e6, "down_bits_per_s": 8e6}
+    plain, small = (ordered({"compression": scheme}, **slow) for scheme in ("none", "int8"))
+    assert (plain.expected_s or 0.0) - (small.expected_s or 0.0) == pytest.approx(0.75, rel=0.02)

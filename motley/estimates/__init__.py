@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from motley.estimates.choices import count_choices
 from motley.estimates.estimator import Alternative, Estimator, RoundEstimate, RunEstimate
-from motley.estimates.rounds import Resource, buffer_size, rounds_for
+from motley.estimates.rounds import Resource, rounds_for
 
 __all__ = [
     "Alternative",
@@ -17,7 +17,6 @@ __all__ = [
     "Resource",
     "RoundEstimate",
     "RunEstimate",
-    "buffer_size",
     "count_choices",
     "rounds_for",
 ]

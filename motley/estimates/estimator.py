@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motley.compression import encoded_bytes
 from motley.device import RoundPlan, WorkOrder
 from motley.estimates.choices import count_choices
-from motley.estimates.rounds import Resource, Work, buffer_size, buffered, rounds_for, synchronous
+from motley.estimates.rounds import Resource, Work, buffered, rounds_for, synchronous
 from motley.knowledge import Knowledge
 from motley.objectives import Cost
 from motley.planning import Situation, plan_round
+from motley.policies import buffer_size
 from motley.selection.base import Bools
 from motley.spec import ALL, Training
 from motley.workload import processed
 
-_FLOAT_BYTES = 4
 
 MOST_ALTERNATIVES = 360
 MOST_DEVICES = 1000
@@ -153,22 +152,12 @@ class Estimator:
         example_s, download_s = float(self._example_s[row]), float(self._pool.download_s[row])
         examples = processed(int(self._pool.examples[row]), order.batch_size, order.steps)
         compute_s = example_s * examples
-        expected_s = (order.expected_s or 0.0) - self._saved_s(row, order.compression)
+        expected_s = order.expected_s or 0.0
         if order.stop_after_s is not None:
             left_s = max(example_s * order.batch_size, order.stop_after_s - download_s)
             if left_s < compute_s:
                 return Work(resource, expected_s - compute_s + left_s, left_s, int(left_s / example_s))
         return Work(resource, expected_s, compute_s, examples)
-
-    def _saved_s(self, row: int, scheme: str) -> float:
-        """What compression takes off the upload that planning expects, which is that of the whole model."""
-        rate = float(self._knowledge.column("up_bits_per_s")[row])
-        size = self._knowledge.task.model_bytes
-        if scheme == "none" or not rate:
-            return 0.0
-        whole_s, nominal_s = 8 * size / rate, float(self._knowledge.column("nominal_up_s")[row])
-        smaller = 1 - encoded_bytes({"model": (size // _FLOAT_BYTES,)}, scheme) / size
-        return smaller * whole_s / nominal_s * float(self._pool.upload_s[row])
 
     def _representatives(self, counts: Mapping[str, int]) -> list[Resource]:
         return [

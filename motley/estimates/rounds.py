@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from motley.device import RoundPlan
 from motley.objectives import Cost, Participant, cost_of
-from motley.policies import AdaptiveOptions, FedBuffOptions, Options, options_as
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,3 @@ def rounds_for(known_rounds: int, known_examples: float, examples: float) -> int
     that lie at its knee, where twice the least rounds take twice the least examples.
     """
     return max(1, math.ceil(known_rounds / 2 * (1 + known_examples / examples) - 1e-9))
-
-
-def buffer_size(options: Options, devices: int) -> int:
-    """Arrivals that make a version, with so many devices at work."""
-    if isinstance(options, FedBuffOptions):
-        return options.buffer
-    return max(1, round(options_as(AdaptiveOptions, options).buffer * devices))
