@@ -19,7 +19,6 @@ from motley.selection.base import Bools
 from motley.spec import ALL, Training
 from motley.workload import processed
 
-
 MOST_ALTERNATIVES = 360
 MOST_DEVICES = 1000
 """In an alternative, unless the file's own plan has more."""
