@@ -34,11 +34,12 @@ BUDGET_DIRECTORY = Path(tempfile.gettempdir()) / "motley-budget"
 class Governing:
     """Asked between the pieces of one training; use it in a `with` block around them.
 
-    condition: what battery and heat say; governed: the strategy at work, None where there is none.
+    condition: what battery and heat say; govern: puts the strategy to work, None where there is none.
     """
 
-    def __init__(self, condition: Control, governed: Governed | None = None) -> None:
-        self._condition, self._governed = condition, governed
+    def __init__(self, condition: Control, govern: Callable[[Listeners], Governed] | None = None) -> None:
+        self._condition = condition
+        self._governed = None if govern is None else govern(Listeners(on_adjustment=self._count))
         self._adjustments, self._paused_s = 0, 0.0
         self._allowed: int | None = None
 
@@ -61,18 +62,22 @@ class Governing:
             return cls(condition)
         if name not in GOVERNORS:
             raise InputError(f"MOTLEY_GOVERNOR '{name}' is not known{did_you_mean(name, ['none', *GOVERNORS])}")
-        governing, limits = cls(condition), limits_of(node)
+        limits = limits_of(node)
         budget_bytes = limits.memory_bytes or memory_bytes
-        governing._governed = Governed(
-            GOVERNORS[name],
-            limits,
-            load,
-            interval_s=interval_s,
-            broker=Broker(BUDGET_DIRECTORY, Budget(budget_bytes)) if name == "cooperative" and budget_bytes else None,
-            listeners=Listeners(on_adjustment=governing._count),
-            make_monitor=_monitor_with(emulation),
-        )
-        return governing
+        broker = Broker(BUDGET_DIRECTORY, Budget(budget_bytes)) if name == "cooperative" and budget_bytes else None
+
+        def govern(listeners: Listeners) -> Governed:
+            return Governed(
+                GOVERNORS[name],
+                limits,
+                load,
+                interval_s=interval_s,
+                broker=broker,
+                listeners=listeners,
+                make_monitor=_monitor_with(emulation),
+            )
+
+        return cls(condition, govern)
 
     def __enter__(self) -> Self:
         if self._governed is not None:

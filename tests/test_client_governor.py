@@ -50,7 +50,7 @@ class Strategy:
 
 
 def governing(condition: Condition, strategy: Strategy | None = None) -> Governing:
-    return Governing(condition, strategy)  # type: ignore[arg-type]
+    return Governing(condition, strategy and (lambda listeners: strategy))  # type: ignore[arg-type,return-value]
 
 
 def node(**keys: Any) -> dict[str, str]:
