@@ -93,6 +93,29 @@ def test_when_the_run_ends_everything_is_ended_and_its_run_is_over(tmp_path: Pat
     assert not (tmp_path / "targets" / FILE_NAME).exists()
 
 
+def test_a_run_that_has_ended_before_is_none_of_its_business(tmp_path: Path) -> None:
+    """As where a fleet is started once more: the newest run is the old one until all have joined."""
+    grows, server = growth(tmp_path, lambda now_s: 1.0, ends_s=200.0)
+    look = server.look
+
+    def after_a_while(window_s: float, step: ScalingStep | None) -> Seen:
+        if server.lab.clock.now_s() < START + 60:
+            return Seen("6", False, 0.0, 0.0, [], {})
+        return look(window_s, step)
+
+    server.look = after_a_while
+    grows.run()
+    assert max(server.crowd) == 4
+    assert {step.run_id for step in server.steps} == {"7"}
+
+
+def test_where_no_run_comes_it_waits_until_it_is_told_otherwise(tmp_path: Path) -> None:
+    grows, server = growth(tmp_path, lambda now_s: 1.0)
+    server.look = lambda window_s, step: Seen("", True, 0.0, 0.0, [], {})
+    grows.run(lambda: server.lab.clock.now_s() > START + 1000)
+    assert server.lab.machines() == {}
+
+
 def test_ctrl_c_ends_what_was_added(tmp_path: Path) -> None:
     grows, server = growth(tmp_path, lambda now_s: 1.0)
 

@@ -83,20 +83,21 @@ class Growth:
             loop.end()
 
     def _await_run(self, is_over: Callable[[], bool]) -> Seen | None:
-        """The first look at a run; None where it is over before there is one."""
-        silent_since_s, said = self.clock.now_s(), False
+        """The first look at a run that goes on; None where it is over before there is one."""
+        silent_since_s, said = self.clock.now_s(), ""
         while not is_over():
             try:
                 seen = self.link.look(self.rules.interval, None)
-                silent_since_s = self.clock.now_s()
-                if seen.run_id:
-                    return seen if seen.active else None
+                silent_since_s, why = self.clock.now_s(), "no run is under way"
+                if seen.run_id and seen.active:
+                    return seen
             except NoServer as error:
                 if self.clock.now_s() > silent_since_s + SERVER_PATIENCE_S:
                     raise RunFailed(str(error)) from None
-                if not said:
-                    self.say(f"scaling: {error}; waiting for it")
-                    said = True
+                why = str(error)
+            if why != said:
+                self.say(f"scaling: {why}; waiting")
+                said = why
             self.clock.sleep(self.rules.interval)
         return None
 
