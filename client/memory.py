@@ -45,7 +45,7 @@ class Memory:
         left = self._left_behind()
         model = _with_points(model, left, key)
         if left.get("key") == key and (self.cgroup.oom_kills() or 0) > left["kills"]:
-            model = model.learned(left["tried"], self.limit_bytes)
+            model = model.after_kill(left["tried"])
         return model
 
     def keep(self, context: Context, key: str, model: MemoryModel) -> None:
@@ -144,7 +144,8 @@ def _high_water_bytes() -> int:
 
 
 def _as_record(model: MemoryModel, key: str) -> dict[str, Any]:
-    return {"key": key, "batches": [each[0] for each in model.points], "peaks": [each[1] for each in model.points]}
+    batches, peaks = [each[0] for each in model.points], [each[1] for each in model.points]
+    return {"key": key, "batches": batches, "peaks": peaks, "killed": model.killed}
 
 
 def _with_points(model: MemoryModel, record: Mapping[str, Any], key: str) -> MemoryModel:
@@ -152,4 +153,5 @@ def _with_points(model: MemoryModel, record: Mapping[str, Any], key: str) -> Mem
         return model
     for batch, peak_bytes in zip(record["batches"], record["peaks"], strict=True):
         model = model.learned(batch, peak_bytes)
-    return model
+    killed = int(record.get("killed", 0))
+    return model.after_kill(killed) if killed else model

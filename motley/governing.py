@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -31,6 +32,9 @@ class Monitor(Protocol):
 
     def stop(self) -> object: ...
 
+
+CPU_WINDOW_S = 1.0
+"""CPU use is a mean over so long: a quota is spent in bursts, and pauses between steps use none."""
 
 MakeMonitor = Callable[[float, ResourceLimits, Callable[[Sample], None]], Monitor]
 
@@ -74,6 +78,7 @@ class Governed:
         self._broker, self._wish, self._listeners, self._now_s = broker, wish, listeners, now_s
         self._lease: Lease | None = None
         self._told = Adjustment()
+        self._cpu: deque[tuple[float, float]] = deque()
         self._step_began_s: float | None = None
         self._waited = False
         self._lock = threading.Condition()
@@ -114,6 +119,7 @@ class Governed:
         """Take in one sample; the monitor calls it."""
         grant = self._renewed(sample)
         with self._lock:
+            sample = self._with_mean_cpu(sample)
             self._load = replace(self._load, grant=grant)
             self._state, adjustment = self._governor.adjust(self._state, sample, self._load)
             before, load = self._told, self._load
@@ -122,6 +128,14 @@ class Governed:
         self._listeners.on_sample(sample)
         if _differs(before, told):
             self._listeners.on_adjustment(told, load)
+
+    def _with_mean_cpu(self, sample: Sample) -> Sample:
+        if sample.cpu_share is None:
+            return sample
+        self._cpu.append((sample.at_s, sample.cpu_share))
+        while self._cpu[0][0] <= sample.at_s - CPU_WINDOW_S:
+            self._cpu.popleft()
+        return replace(sample, cpu_share=sum(share for _, share in self._cpu) / len(self._cpu))
 
     def adjustment(self) -> Adjustment:
         """What to do from now on; call it once between two steps, and again while it says to wait.

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from motley import units
 from motley.errors import did_you_mean
 
-MEMORY_FLOOR_BYTES = 320 * units.parse_bytes("1m")
+MEMORY_FLOOR_BYTES = 336 * units.parse_bytes("1m")
 """Least memory in which a device container starts, trains and answers; measured, see docs/limits.md."""
 
 MIN_CPUS = 0.01

@@ -147,6 +147,8 @@ class MemoryModel:
     """What each example adds, as the task's recipe says; above 0. The slope until two sizes were measured."""
     points: tuple[tuple[int, int], ...] = ()
     """Physical batch and peak in bytes, one point a size, the newest last."""
+    killed: int = 0
+    """The smallest physical batch during which the kernel killed the task; 0 where it never did."""
 
     @property
     def largest(self) -> int:
@@ -162,6 +164,10 @@ class MemoryModel:
         """The same with one more measurement, which replaces an older one of the same size."""
         first, *others = [*(each for each in self.points if each[0] != batch), (batch, peak_bytes)]
         return replace(self, points=(first, *others[-_MOST_POINTS + 1 :]))
+
+    def after_kill(self, batch: int) -> MemoryModel:
+        """The same after a kill at this batch, whose peak nobody has seen: from now on at most half of it fits."""
+        return replace(self, killed=min(self.killed or batch, batch))
 
     def line(self) -> tuple[float, float]:
         """Base and slope in bytes, the slope above 0 and the base not below.
@@ -199,7 +205,8 @@ def fitting_batch(model: MemoryModel, limit_bytes: int, share: float = MEMORY_SH
     base, slope = model.line()
     free_bytes = max(share * limit_bytes - base, _WORTH_CUTTING_BYTES)
     fitting = max(free_bytes / slope, model.proven(limit_bytes), 1)
-    return _rounded_down(int(min(fitting, MAX_FITTING)))
+    most = max(1, model.killed // 2) if model.killed else MAX_FITTING
+    return _rounded_down(int(min(fitting, most)))
 
 
 def next_batch(model: MemoryModel, limit_bytes: int, share: float = MEMORY_SHARE) -> int:

@@ -417,8 +417,8 @@ def test_memory_below_the_floor_is_refused_with_the_floor(tmp_path: Path, capsys
         main(["compose", "--fleet", str(path), "--output", str(tmp_path / "compose.yml")])
     error = capsys.readouterr().err
     assert left.value.code == 2
-    assert "memory '100m' is below the measured floor of 320m" in error
-    assert "write at least '320m'" in error
+    assert "memory '100m' is below the measured floor of 336m" in error
+    assert "write at least '336m'" in error
 
 
 @pytest.mark.parametrize("output", ["", "fleet.yaml/compose.yml"], ids=["a directory", "below a file"])

@@ -121,7 +121,7 @@ BAD: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "cpus none": (GOOD.replace("cpus: 1", "cpus: 0"), 3, ("cpus '0'", "nearest allowed value is 0.01")),
     "cpus a bool": (GOOD.replace("cpus: 1", "cpus: on"), 3, ("cpus 'True'", "number")),
     "memory bare": (GOOD.replace("1g", "512"), 3, ("512 has no unit", "'512m'")),
-    "memory below floor": (GOOD.replace("1g", "319m"), 3, ("'319m'", "floor of 320m", "write at least '320m'")),
+    "memory below floor": (GOOD.replace("1g", "335m"), 3, ("'335m'", "floor of 336m", "write at least '336m'")),
     "memory too much": (GOOD.replace("1g", "2000t"), 3, ("memory", "at most '1024t'")),
     "rate a mapping": (
         GOOD.replace("1g", "1g, network: {up: {uniform: {low: {a: 1}, high: 2mbit}}}"),
@@ -226,9 +226,9 @@ BAD: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "memory without lower bound": (
         GOOD.replace("1g", "{lognormal: {median: 1g, sigma: 1}}"),
         3,
-        ("no lower bound", "add 'min: 320m'"),
+        ("no lower bound", "add 'min: 336m'"),
     ),
-    "memory drawn below floor": (GOOD.replace("1g", "{choice: {1g: 5, 200m: 1}}"), 3, ("'200m'", "at least '320m'")),
+    "memory drawn below floor": (GOOD.replace("1g", "{choice: {1g: 5, 200m: 1}}"), 3, ("'200m'", "at least '336m'")),
     "never there": (GOOD.replace("1g", "1g, availability: {ready: 0, session: 3m}"), 3, ("ready must be above 0",)),
     "idle above busy": (GOOD.replace("1g", "1g, power: {idle: 5w, busy: 4w}"), 3, ("idle '5w' is above busy",)),
     "power in watt-hours": (GOOD.replace("1g", "1g, power: {busy: 4wh}"), 3, ("busy", "did you mean '4w'?")),
@@ -314,7 +314,7 @@ def choice(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"choice": weighted}, optional={"min": values})
 
 
-memories = st.integers(320, 10**6).map("{}m".format)
+memories = st.integers(MEMORY_FLOOR_BYTES // MIB, 10**6).map("{}m".format)
 
 classes = st.dictionaries(
     st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True),

@@ -142,6 +142,22 @@ def test_a_pause_is_made() -> None:
     assert time.monotonic() - began_s >= 0.05
 
 
+def test_cpu_use_is_a_mean_over_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bursts and pauses of a tenth of a second each come to a half."""
+    seen: list[float | None] = []
+    governor = Scripted()
+    monkeypatch.setattr(
+        governor, "adjust", lambda state, sample, load: (None, seen.append(sample.cpu_share) or Adjustment())
+    )
+    governed = governed_by(governor)
+    for number in range(30):
+        governed.observe(Sample(100 + number / 10, cpu_share=float(number % 2)))
+    governed.observe(Sample(200.0))
+    assert seen[0] == 0.0
+    assert seen[9:-1] == pytest.approx([0.5] * 21, abs=0.06)
+    assert seen[-1] is None
+
+
 def test_listeners_hear_of_changes_only() -> None:
     seen: list[Sample] = []
     said: list[tuple[int | None, int]] = []

@@ -23,7 +23,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 CLASSES = {
     "fast": {"count": 4, "cpus": 1.0, "memory": "1g", "network": {"up": "1mbit", "down": "2mbit", "latency": "20ms"}},
     "slow": {"count": 2, "cpus": 0.3, "memory": "512m", "batch_size": 8, "learning_rate": 0.05},
-    "small": {"count": 1, "cpus": 1.0, "memory": "320m", "battery": {"capacity": "1wh", "level": 0.201}},
+    "small": {"count": 1, "cpus": 1.0, "memory": "336m", "battery": {"capacity": "1wh", "level": 0.201}},
 }
 
 

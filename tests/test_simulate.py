@@ -183,7 +183,7 @@ def test_another_seed_gives_another_history(wild_dump: str, tmp_path: Path) -> N
 
 HARSH = {
     "steady": {"count": 4, "cpus": 1.0, "memory": "1g"},
-    "cramped": {"count": 1, "cpus": 1.0, "memory": "321m"},
+    "cramped": {"count": 1, "cpus": 1.0, "memory": "337m"},
     "drained": {
         "count": 1,
         "cpus": 0.01,

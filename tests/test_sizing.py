@@ -31,11 +31,11 @@ def devices(*profiles: DeviceProfile) -> Knowledge:
 
 
 def test_a_batch_that_fits_begins_where_the_recipe_lets_us_expect_it() -> None:
-    """Of 512 MiB, 80 % are 409.6; 320 + 4 + 8 are the floor, the model and its copies, and the smallest batch."""
+    """Of 512 MiB, 80 % are 409.6; 336 + 4 + 8 are the floor, the model and its copies, and the smallest batch."""
     order = ordered({"batch_size": "fit"})
-    assert (order.fit, order.batch_size, order.physical_batch) == (True, 72, 0)
-    assert order.learning_rate == pytest.approx(0.1 * math.sqrt(72 / 32))
-    assert order.steps == 6
+    assert (order.fit, order.batch_size, order.physical_batch) == (True, 60, 0)
+    assert order.learning_rate == pytest.approx(0.1 * math.sqrt(60 / 32))
+    assert order.steps == 7
 
 
 def test_a_batch_that_fits_is_no_more_than_the_device_holds() -> None:
