@@ -20,7 +20,7 @@ training:
    device_evaluation: never}}
 data: {{partition: iid}}
 classes:
-  weak: {{cpus: 0.25, memory: 384m}}
+  weak: {{cpus: 0.25, memory: 416m}}
   roomy: {{cpus: 0.5, memory: 1g}}
 server: {{cpus: 0.5, memory: 1g}}
 monitoring: {{prometheus_port: {PROMETHEUS}}}
